@@ -1,0 +1,74 @@
+"""A message and the client it came from, as policies, deliveries and the spool see them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import NewType, Protocol, final
+
+from smtprecv.protocol import Session
+
+QueueId = NewType("QueueId", str)
+"""The name of a message in the spool: 20 characters of ``0-9a-v``, unique by construction, sortable by time."""
+
+SessionId = NewType("SessionId", str)
+"""The name of a connection in the log."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end of a connection, as far as it is known at this moment.
+
+    ``address`` and ``port``: the peer's, None where there is none (a Unix socket). ``host``:
+    its forward-confirmed name, ``ident``: what its ident service says; None if not known.
+    ``session``: what the protocol knows of it.
+    """
+
+    session_id: SessionId
+    address: IPv4Address | IPv6Address | None
+    port: int | None
+    session: Session = Session()
+    host: str | None = None
+    ident: str | None = None
+
+
+class Message(Protocol):
+    """The octets of a message as the client sent them: CRLF line ends, no dot-stuffing, no trace fields.
+
+    Each method may be called several times, and raises SpoolError if the octets cannot be read.
+    """
+
+    @property
+    def size(self) -> int:
+        """How many octets."""
+        ...
+
+    def chunks(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the octets in pieces of at most 256 KiB; not one piece is held longer than it is used."""
+        ...
+
+    async def bytes(self) -> bytes:
+        """Give all octets at once; for messages known to be small."""
+        ...
+
+    def as_file(self) -> AbstractAsyncContextManager[Path]:
+        """Give a file that holds the octets, for programs that want a name; read only, gone at the end of the block."""
+        ...
+
+
+class Now(Protocol):
+    """The wall clock, injected so that tests can move it."""
+
+    def __call__(self) -> dt.datetime:
+        """Give the time now, with a time zone."""
+        ...
+
+
+def utc_now() -> dt.datetime:
+    """Give the time now, in UTC: the wall clock of every ``now`` argument that is not given."""
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,36 @@
+"""The settings of the protocol core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What one protocol session may do.
+
+    ``hostname``: the receiver's own name, a domain or an address literal. ``max_message_size``: octets
+    of one message after unstuffing, announced by SIZE. ``max_recipients``: accepted in one
+    transaction, at least 100 (RFC 5321 section 4.5.3.1.8). ``max_hops``: Received fields in one
+    header (RFC 5321 section 6.3). ValueError for anything that the RFC forbids.
+    """
+
+    hostname: str
+    max_message_size: int = 50 * 1024 * 1024
+    max_recipients: int = 1000
+    max_hops: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse limits that the RFC forbids."""
+        # RFC 5321 section 4.5.3.1.7: at least 64K octets; 4.5.3.1.8: at least 100 recipients.
+        if self.max_message_size < 64 * 1024:
+            msg = "max_message_size must be at least 65536 octets (RFC 5321 section 4.5.3.1.7)"
+            raise ValueError(msg)
+        if self.max_recipients < 100:
+            msg = "max_recipients must be at least 100 (RFC 5321 section 4.5.3.1.8)"
+            raise ValueError(msg)
+        if self.max_hops < 1:
+            msg = "max_hops must be at least 1"
+            raise ValueError(msg)

@@ -1,0 +1,109 @@
+"""An entry: an envelope in the spool, and what has become of it.
+
+Pure values. An attempt's outcome makes a new Entry; the spool stores it in one transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import final
+
+from smtprecv.message import Client, QueueId
+from smtprecv.protocol import Envelope, Recipient, Reply, Severity
+
+
+@final
+class Status(Enum):
+    """What has become of one recipient."""
+
+    PENDING = "pending"
+    """It will be tried (again)."""
+    DELIVERED = "delivered"
+    """A delivery answered 2yz: it is never offered again."""
+    FAILED = "failed"
+    """A delivery answered 5yz, or the time to give up came: kept until somebody removes or retries it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one recipient stands: ``attempts`` made so far, and the ``last`` reply, None before the first."""
+
+    recipient: Recipient
+    status: Status = Status.PENDING
+    attempts: int = 0
+    last: Reply | None = None
+
+    def after(self, reply: Reply) -> Standing:
+        """Give the standing after one more attempt, which had ``reply`` for its outcome."""
+        return replace(self, status=_STATUS_AFTER[reply.severity], attempts=self.attempts + 1, last=reply)
+
+
+_STATUS_AFTER = {
+    Severity.COMPLETION: Status.DELIVERED,
+    Severity.TRANSIENT: Status.PENDING,
+    Severity.PERMANENT: Status.FAILED,
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the spool: its envelope and how each recipient stands, in the envelope's order.
+
+    ``size``: octets of the message. ``received``: when it was accepted. ``attempted``: when it was
+    last tried, None before that. ``due``: when it is tried next, None if nothing is pending.
+    """
+
+    queue_id: QueueId
+    received: dt.datetime
+    client: Client
+    envelope: Envelope
+    size: int
+    standings: tuple[Standing, ...]
+    due: dt.datetime | None
+    attempted: dt.datetime | None = None
+
+    @property
+    def pending(self) -> tuple[Standing, ...]:
+        """The standings of the recipients still to be served."""
+        return tuple(standing for standing in self.standings if standing.status is Status.PENDING)
+
+    @property
+    def is_done(self) -> bool:
+        """True when every recipient was delivered: nothing is left to keep."""
+        return all(standing.status is Status.DELIVERED for standing in self.standings)
+
+    @property
+    def attempts(self) -> int:
+        """How often the message was tried."""
+        return max((standing.attempts for standing in self.standings), default=0)
+
+    def after(self, replies: Sequence[Reply], attempted: dt.datetime) -> Entry:
+        """Give the entry after an attempt with one reply for each pending recipient, in order.
+
+        ``due`` is None in it where nothing is pending, and otherwise still the old one: when to
+        try again is the retry policy's to say. ValueError if the replies are not as many as
+        the pending recipients.
+        """
+        if len(replies) != len(self.pending):
+            msg = f"{len(replies)} replies for {len(self.pending)} pending recipients"
+            raise ValueError(msg)
+        answers = iter(replies)
+        standings = tuple(
+            standing.after(next(answers)) if standing.status is Status.PENDING else standing
+            for standing in self.standings
+        )
+        after = replace(self, standings=standings, attempted=attempted)
+        return after if after.pending else replace(after, due=None)
+
+    def given_up(self) -> Entry:
+        """Give the entry with every pending recipient failed; each keeps its last reply."""
+        standings = tuple(
+            replace(standing, status=Status.FAILED) if standing.status is Status.PENDING else standing
+            for standing in self.standings
+        )
+        return replace(self, standings=standings, due=None)

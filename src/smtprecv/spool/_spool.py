@@ -1,0 +1,137 @@
+"""What a spool promises: the Protocol that every store implements, free of any one store's ways.
+
+The theory. A message lives in the spool from the commit of its Draft until the outcome that
+leaves no recipient to be served. Every step is one transaction, durable when the call returns:
+acceptance, claim, outcome, removal. A message is claimed by one owner at a time, and the claim
+lasts as long as the owner lives; when it dies, however it dies, the claim is void at once.
+A spool has no clock: every time is an argument. `smtprecv.testing.check_spool` holds an
+implementation to all of this.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from smtprecv.message import Client, Message, QueueId
+from smtprecv.protocol import Envelope
+from smtprecv.spool._entry import Entry
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message that is ours to deliver until ``Spool.record`` gives it back."""
+
+    entry: Entry
+    message: Message
+
+
+class Draft(Protocol):
+    """Room for one message that is arriving. End it with ``commit`` or ``abort``, exactly once."""
+
+    @property
+    def queue_id(self) -> QueueId:
+        """The name that the message will have."""
+        ...
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next octets. Memory stays bounded: past a threshold they go to a file.
+
+        SpoolFull or SpoolError if they cannot be taken; the draft can then only be aborted.
+        """
+        ...
+
+    async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
+        """Accept the message: when this returns it is durable, due at once, and may be answered 250.
+
+        SpoolFull or SpoolError: it is not accepted, and nothing is left of it. Cancellation before
+        the transaction begins aborts; a transaction under way is waited for.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Forget the octets. Never raises SpoolError. Does nothing after ``commit``. Its work is shielded."""
+        ...
+
+
+class FreshMail(Protocol):
+    """Messages that this process has just accepted, claimed at birth for whoever holds this."""
+
+    def take(self) -> Claim | None:
+        """Take the oldest fresh message, or None if there is none now. Never blocks."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more at birth: what is accepted from now on is unclaimed and due at once."""
+        ...
+
+
+class Spool(Protocol):
+    """A durable store of messages. Every call raises SpoolError when it could not be done; nothing is half done."""
+
+    async def begin(self, received: dt.datetime) -> Draft:
+        """Make room for a message that begins to arrive at ``received``. SpoolFull if there is no room."""
+        ...
+
+    def fresh(self, room: int) -> AbstractAsyncContextManager[FreshMail]:
+        """While the block lasts, claim at birth what this process accepts, up to ``room`` not yet taken.
+
+        Past ``room``, messages are born unclaimed and due at once. At the end of the block the ones
+        not taken are given back. One block at a time: RuntimeError for a second.
+        """
+        ...
+
+    async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
+        """Claim at most ``limit`` messages due at ``now``, the longest due first, that nobody has claimed."""
+        ...
+
+    async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:
+        """Claim these messages, due or not, as far as they are there and nobody has claimed them.
+
+        Recipients that had failed are pending again: this is the retry by hand.
+        """
+        ...
+
+    async def record(self, entry: Entry) -> None:
+        """Store what became of a claimed message and end the claim; a message that is done is removed.
+
+        SpoolError: nothing changed, the claim stands; record again. The same entry may be
+        recorded unchanged, which only ends the claim.
+        """
+        ...
+
+    async def next_due(self) -> dt.datetime | None:
+        """Give the earliest time at which an unclaimed message is due; None if there is none."""
+        ...
+
+    async def wait_for_mail(self) -> None:
+        """Return when this process has accepted a message (fresh or unclaimed) since the last return.
+
+        Arrivals by other processes may not be noticed: look at ``next_due`` now and then too.
+        """
+        ...
+
+    async def recover(self) -> int:
+        """Void the claims of owners that have died and sweep their litter; give the number of claims."""
+        ...
+
+    async def entries(self, after: QueueId | None = None, limit: int = 100) -> Sequence[Entry]:
+        """Give the next at most ``limit`` entries behind ``after`` (from the first if None), by queue id."""
+        ...
+
+    async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
+        """Give the entries of these messages, by queue id, as far as they are there."""
+        ...
+
+
+async def all_entries(spool: Spool) -> AsyncIterator[Entry]:
+    """Give every entry by queue id, read in short pages; what changes meanwhile may or may not be seen."""
+    page = await spool.entries()
+    while page:
+        for entry in page:
+            yield entry
+        page = await spool.entries(after=page[-1].queue_id)
