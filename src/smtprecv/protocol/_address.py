@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias, final
 
-_DOT_STRING: Final = re.compile(r"[^\s\x00-\x20\x7f\"(),.:;<>@\[\\\]]+(\.[^\s\x00-\x20\x7f\"(),.:;<>@\[\\\]]+)*")
+DOT_STRING: Final = re.compile(
+    r"[^\s\x00-\x20\x7f\"(),.:;<>@\[\\\]]+(?:\.[^\s\x00-\x20\x7f\"(),.:;<>@\[\\\]]+)*",
+)
+"""Atoms divided by dots (RFC 5321 section 4.1.2), non-ASCII included (RFC 6531 section 3.3)."""
 
 
 @final
@@ -25,6 +28,8 @@ class Domain:
     @classmethod
     def from_text(cls, text: str) -> Domain:
         """Take a name as it was written, U-labels included, and make it canonical (RFC 5891 section 4.4)."""
+        if text.isascii():
+            return cls(text.lower())
         return cls(".".join(_a_label(label) for label in text.split(".")))
 
     @property
@@ -103,7 +108,7 @@ class ForwardPath:
 
 def quote_local_part(local_part: str) -> str:
     """Write a local part as a dot-string where it is one, else as a quoted string (RFC 5321 section 4.1.2)."""
-    if _DOT_STRING.fullmatch(local_part):
+    if DOT_STRING.fullmatch(local_part):
         return local_part
     escaped = local_part.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

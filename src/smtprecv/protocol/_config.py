@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from smtprecv.protocol._grammar import parse_host
+
 
 @final
 @dataclass(frozen=True, slots=True)
 class Config:
     """What one protocol session may do.
 
-    ``hostname``: the receiver's own name, a domain or an address literal. ``max_message_size``: octets
+    ``hostname``: the receiver's own name, a domain (A-labels) or an address literal. ``max_message_size``: octets
     of one message after unstuffing, announced by SIZE. ``max_recipients``: accepted in one
     transaction, at least 100 (RFC 5321 section 4.5.3.1.8). ``max_hops``: Received fields in one
     header (RFC 5321 section 6.3). ValueError for anything that the RFC forbids.
@@ -23,7 +25,11 @@ class Config:
     max_hops: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse limits that the RFC forbids."""
+        """Refuse a name that is none, and limits that the RFC forbids."""
+        if not self.hostname.isascii():
+            msg = "hostname must be written in A-labels (xn--…)"
+            raise ValueError(msg)
+        parse_host(self.hostname)
         # RFC 5321 section 4.5.3.1.7: at least 64K octets; 4.5.3.1.8: at least 100 recipients.
         if self.max_message_size < 64 * 1024:
             msg = "max_message_size must be at least 65536 octets (RFC 5321 section 4.5.3.1.7)"

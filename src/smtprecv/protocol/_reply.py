@@ -86,6 +86,8 @@ class Reply:
         """The lines for the wire, each ended by CRLF."""
         status = "" if self.status is None else f"{self.status} "
         room = MAX_REPLY_LINE_SIZE - len("250-\r\n") - len(status)
+        if len(self.text) <= room and self.text.isprintable():
+            return f"{self.code} {status}{self.text}\r\n".encode("ascii", "replace")
         pieces = [piece for line in self.text.split("\n") for piece in _cut(_printable(line), room)]
         *others, last = pieces
         lines = [f"{self.code}-{status}{piece}\r\n" for piece in others]

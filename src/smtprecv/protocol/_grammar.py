@@ -1,0 +1,124 @@
+"""From text to addresses: the paths of RFC 5321 section 4.1.2, as RFC 6531 section 3.3 widens them.
+
+One rule: what is parsed and written again with ``str`` parses to an equal value. Every fault is a
+ValueError whose text says what is wrong without repeating the input. No expression here backtracks
+without bound, and nothing recurses. Whether an address is wanted, and whether it may be non-ASCII,
+is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
+
+from smtprecv.protocol._address import (
+    DOT_STRING,
+    AddressLiteral,
+    Domain,
+    ForwardPath,
+    Host,
+    Mailbox,
+    ReversePath,
+)
+
+MAX_LOCAL_PART_SIZE: Final = 64
+"""Octets of a local part, without quotes (RFC 5321 section 4.5.3.1.1)."""
+MAX_DOMAIN_SIZE: Final = 255
+"""Octets of a domain, as A-labels (RFC 5321 section 4.5.3.1.2)."""
+MAX_PATH_SIZE: Final = 256
+"""Octets of a path, angle brackets and source route included (RFC 5321 section 4.5.3.1.3)."""
+
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_QUOTED_STRING: Final = r'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
+_LOCAL_PART: Final = rf"(?:{DOT_STRING.pattern}|{_QUOTED_STRING})"
+_ADDRESS_LITERAL: Final = re.compile(r"\[(?:(?P<ipv4>[0-9.]+)|[Ii][Pp][Vv]6:(?P<ipv6>[0-9A-Fa-f.:]+))\]")
+_HOST: Final = r"(?:\[[^\[\]\\\s<>@]+\]|[^\[\]\\\s<>@,:\"]+)"
+_MAILBOX: Final = re.compile(rf"(?P<local_part>{_LOCAL_PART})@(?P<host>{_HOST})")
+# RFC 5321 section 4.1.2: a source route must be accepted and should be ignored.
+_PATH: Final = re.compile(rf"<(?:@{_HOST}(?:,@{_HOST})*:)?(?P<mailbox>{_LOCAL_PART}@{_HOST})>(?= |$)")
+_POSTMASTER: Final = re.compile(r"<(?P<local_part>postmaster)>(?= |$)", re.IGNORECASE)
+_NULL_PATH: Final = re.compile(r"<>(?= |$)")
+
+
+def parse_host(text: str) -> Host:
+    """Read a domain or an address literal; ValueError for anything else, tags other than IPv6 included."""
+    if text.startswith("["):
+        return _parse_address_literal(text)
+    domain = Domain.from_text(text)
+    if len(domain.name) > MAX_DOMAIN_SIZE:
+        msg = "the domain is too long"
+        raise ValueError(msg)
+    if not _DOMAIN.fullmatch(domain.name):
+        msg = "the domain is malformed"
+        raise ValueError(msg)
+    return domain
+
+
+def parse_mailbox(text: str) -> Mailbox:
+    """Read ``local-part@domain``, without angle brackets; ValueError for anything else."""
+    match = _MAILBOX.fullmatch(text)
+    if match is None:
+        msg = "the address is malformed"
+        raise ValueError(msg)
+    local_part = match["local_part"]
+    if local_part.startswith('"'):
+        # RFC 5321 section 4.1.2: all quoted forms must be treated as equivalent.
+        local_part = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
+    if len(local_part.encode()) > MAX_LOCAL_PART_SIZE:
+        msg = "the local part is too long"
+        raise ValueError(msg)
+    return Mailbox(local_part, parse_host(match["host"]))
+
+
+def parse_reverse_path(text: str) -> ReversePath:
+    """Read what ``str`` of a ReversePath wrote: a mailbox, or nothing at all for the null reverse-path."""
+    return ReversePath(parse_mailbox(text) if text else None)
+
+
+def parse_forward_path(text: str) -> ForwardPath:
+    """Read what ``str`` of a ForwardPath wrote: a mailbox."""
+    return ForwardPath(parse_mailbox(text))
+
+
+def read_reverse_path(text: str) -> tuple[ReversePath, str]:
+    """Read the path in angle brackets that ``text`` begins with; give it and the rest."""
+    match = _NULL_PATH.match(text)
+    if match is not None:
+        return ReversePath(None), text[match.end() :]
+    mailbox, rest = _read_path(text)
+    return ReversePath(mailbox), rest
+
+
+def read_forward_path(text: str, hostname: str) -> tuple[ForwardPath, str]:
+    """Read the path in angle brackets that ``text`` begins with; ``<Postmaster>`` is at ``hostname``."""
+    match = _POSTMASTER.match(text)
+    if match is not None:
+        # RFC 5321 section 4.5.1: accepted without a domain, in any case.
+        return ForwardPath(Mailbox(match["local_part"], parse_host(hostname))), text[match.end() :]
+    mailbox, rest = _read_path(text)
+    return ForwardPath(mailbox), rest
+
+
+def _read_path(text: str) -> tuple[Mailbox, str]:
+    match = _PATH.match(text)
+    if match is None:
+        msg = "the path is malformed"
+        raise ValueError(msg)
+    if len(match[0].encode()) > MAX_PATH_SIZE:
+        msg = "the path is too long"
+        raise ValueError(msg)
+    return parse_mailbox(match["mailbox"]), text[match.end() :]
+
+
+def _parse_address_literal(text: str) -> AddressLiteral:
+    """Read ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 section 4.1.3)."""
+    match = _ADDRESS_LITERAL.fullmatch(text)
+    if match is not None:
+        with contextlib.suppress(AddressValueError):
+            return AddressLiteral(IPv6Address(match["ipv6"]) if match["ipv6"] else IPv4Address(match["ipv4"]))
+    msg = "the address literal is malformed"
+    raise ValueError(msg)
