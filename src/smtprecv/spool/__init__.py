@@ -1,6 +1,21 @@
 """The durable store: what it promises, what it holds, and the implementation on SQLite."""
 
 from smtprecv.spool._entry import Entry, Standing, Status
+from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._spool import Claim, Draft, FreshMail, Spool, all_entries
+from smtprecv.spool._sqlite import open_spool
+from smtprecv.spool._thread import RunInThread
 
-__all__ = ["Claim", "Draft", "Entry", "FreshMail", "Spool", "Standing", "Status", "all_entries"]
+__all__ = [
+    "Claim",
+    "Draft",
+    "Entry",
+    "FreshMail",
+    "RunInThread",
+    "Spool",
+    "SpoolOptions",
+    "Standing",
+    "Status",
+    "all_entries",
+    "open_spool",
+]

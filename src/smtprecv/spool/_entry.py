@@ -56,6 +56,8 @@ class Entry:
 
     ``size``: octets of the message. ``received``: when it was accepted. ``attempted``: when it was
     last tried, None before that. ``due``: when it is tried next, None if nothing is pending.
+    ``error``: the text of the exception that ended the last attempt, None if it answered; for
+    showqueue and the log only, it never reaches the network.
     """
 
     queue_id: QueueId
@@ -66,6 +68,7 @@ class Entry:
     standings: tuple[Standing, ...]
     due: dt.datetime | None
     attempted: dt.datetime | None = None
+    error: str | None = None
 
     @property
     def pending(self) -> tuple[Standing, ...]:
@@ -82,23 +85,38 @@ class Entry:
         """How often the message was tried."""
         return max((standing.attempts for standing in self.standings), default=0)
 
-    def after(self, replies: Sequence[Reply], attempted: dt.datetime) -> Entry:
+    def after(self, replies: Sequence[Reply], attempted: dt.datetime, error: str | None = None) -> Entry:
         """Give the entry after an attempt with one reply for each pending recipient, in order.
 
         ``due`` is None in it where nothing is pending, and otherwise still the old one: when to
         try again is the retry policy's to say. ValueError if the replies are not as many as
-        the pending recipients.
+        the pending recipients, or one is 3yz.
         """
         if len(replies) != len(self.pending):
             msg = f"{len(replies)} replies for {len(self.pending)} pending recipients"
+            raise ValueError(msg)
+        if any(reply.severity is Severity.INTERMEDIATE for reply in replies):
+            msg = "a 3yz reply says nothing about a delivery"
             raise ValueError(msg)
         answers = iter(replies)
         standings = tuple(
             standing.after(next(answers)) if standing.status is Status.PENDING else standing
             for standing in self.standings
         )
-        after = replace(self, standings=standings, attempted=attempted)
+        after = replace(self, standings=standings, attempted=attempted, error=error)
         return after if after.pending else replace(after, due=None)
+
+    def confirmed(self, delivered: Sequence[bool]) -> Entry:
+        """Give the entry with those pending recipients served for which ``delivered``, in order, is true."""
+        answers = iter(delivered)
+        standings = tuple(
+            replace(standing, status=Status.DELIVERED)
+            if standing.status is Status.PENDING and next(answers)
+            else standing
+            for standing in self.standings
+        )
+        confirmed = replace(self, standings=standings)
+        return confirmed if confirmed.pending else replace(confirmed, due=None)
 
     def given_up(self) -> Entry:
         """Give the entry with every pending recipient failed; each keeps its last reply."""

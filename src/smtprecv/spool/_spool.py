@@ -24,10 +24,14 @@ from smtprecv.spool._entry import Entry
 @final
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message that is ours to deliver until ``Spool.record`` gives it back."""
+    """A message that is ours to deliver until ``Spool.record`` gives it back.
+
+    ``is_fresh``: this process has just accepted it, and nobody has tried it yet.
+    """
 
     entry: Entry
     message: Message
+    is_fresh: bool = False
 
 
 class Draft(Protocol):
@@ -61,12 +65,8 @@ class Draft(Protocol):
 class FreshMail(Protocol):
     """Messages that this process has just accepted, claimed at birth for whoever holds this."""
 
-    def take(self) -> Claim | None:
-        """Take the oldest fresh message, or None if there is none now. Never blocks."""
-        ...
-
-    def stop(self) -> None:
-        """Take no more at birth: what is accepted from now on is unclaimed and due at once."""
+    async def receive(self) -> Claim:
+        """Wait for the next fresh message. Cancellation loses none."""
         ...
 
 
@@ -81,7 +81,7 @@ class Spool(Protocol):
         """While the block lasts, claim at birth what this process accepts, up to ``room`` not yet taken.
 
         Past ``room``, messages are born unclaimed and due at once. At the end of the block the ones
-        not taken are given back. One block at a time: RuntimeError for a second.
+        not received are given back. One block at a time: RuntimeError for a second.
         """
         ...
 
@@ -109,9 +109,10 @@ class Spool(Protocol):
         ...
 
     async def wait_for_mail(self) -> None:
-        """Return when this process has accepted a message (fresh or unclaimed) since the last return.
+        """Return when this process has accepted a message that was born unclaimed since the last return.
 
-        Arrivals by other processes may not be noticed: look at ``next_due`` now and then too.
+        Such a message is due at once. Fresh ones do not count, and arrivals by other processes
+        may not be noticed: look at ``next_due`` now and then too.
         """
         ...
 

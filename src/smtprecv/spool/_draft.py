@@ -1,0 +1,88 @@
+"""A message that is arriving: from its first octets to the transaction that accepts it.
+
+Its one rule: nothing is left of a message that was not accepted, however it ended.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Final, Protocol, final
+
+import trio
+
+from smtprecv.errors import SpoolError, SpoolFull
+from smtprecv.message import Client, QueueId
+from smtprecv.protocol import Envelope
+from smtprecv.spool._body import ArrivingBody, BodyFile, StoredBody
+from smtprecv.spool._entry import Entry, Standing
+
+_log: Final = logging.getLogger("smtprecv.spool")
+
+
+class Acceptance(Protocol):
+    """What a draft needs of its spool."""
+
+    async def accept(self, entry: Entry, body: StoredBody) -> None:
+        """Make a message durable."""
+        ...
+
+    def keep_for_now(self, body: BodyFile) -> None:
+        """Remove a body file when a later COMMIT has succeeded."""
+        ...
+
+
+@final
+class ArrivingDraft:
+    """Room for one message that is arriving; a ``Draft``."""
+
+    def __init__(self, spool: Acceptance, queue_id: QueueId, body: ArrivingBody) -> None:
+        """Fill ``body``, for ``spool`` to accept."""
+        self._spool = spool
+        self._queue_id = queue_id
+        self._body = body
+        self._is_over = False
+
+    @property
+    def queue_id(self) -> QueueId:
+        """The name that the message will have."""
+        return self._queue_id
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next octets."""
+        await self._body.write(octets)
+
+    async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
+        """Accept the message: it is durable when this returns."""
+        try:
+            body = await self._body.finish()
+            standings = tuple(Standing(recipient) for recipient in envelope.recipients)
+            entry = Entry(self._queue_id, received, client, envelope, self._body.size, standings, due=received)
+            await self._accept(entry, body)
+        finally:
+            await self.abort()
+        return entry
+
+    async def abort(self) -> None:
+        """Forget the octets, unless they were accepted."""
+        if self._is_over:
+            return
+        self._is_over = True
+        with trio.CancelScope(shield=True):
+            try:
+                await self._body.discard()
+            except SpoolError as error:
+                _log.warning("%s is left behind: %s", self._queue_id, error)
+
+    async def _accept(self, entry: Entry, body: StoredBody) -> None:
+        try:
+            await self._spool.accept(entry, body)
+        except SpoolFull:
+            raise
+        except SpoolError:
+            # The COMMIT may have failed after its frames were written: the row may yet appear.
+            if isinstance(body, BodyFile):
+                self._spool.keep_for_now(body)
+                self._is_over = True
+            raise
+        self._is_over = True

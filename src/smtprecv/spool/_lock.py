@@ -1,0 +1,70 @@
+"""The write lock: one flock in the spool folder, for every process that has the spool open.
+
+Its one rule: nobody touches the database, an owner file or another owner's litter without it.
+SQLite up to 3.51.2 can corrupt a WAL database when one connection writes while another checkpoints;
+with this lock no two connections ever do anything at the same time. It is tried for, never waited
+for in the kernel: a process that was stopped while it held the lock must not freeze the others' threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, final
+
+import trio
+
+from smtprecv.errors import SpoolError
+from smtprecv.spool._failure import as_spool_error
+
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.01
+_NO_FD: Final = -1
+
+
+@final
+class WriteLock:
+    """The lock file, open: one task of this process has it at a time, and one process."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        """Open the lock file, made if need be; OSError if it cannot be. ``patience``: seconds to try for it."""
+        self._patience = patience
+        self._turn = trio.Lock()  # flock does not keep two tasks with one open file apart
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def close(self) -> None:
+        """Close the lock file: it cannot be taken again."""
+        os.close(self._fd)
+        self._fd = _NO_FD  # the number may soon be another file's
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[None, None]:
+        """Hold the lock for the block; SpoolError if it was not to be had in time. Waiting can be cancelled."""
+        async with self._turn:
+            await self._take()
+            try:
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    async def _take(self) -> None:
+        deadline = trio.current_time() + self._patience
+        pause = _FIRST_PAUSE
+        while not self._is_taken():
+            if trio.current_time() >= deadline:
+                msg = f"the spool was locked by another process for {self._patience:g} s"
+                raise SpoolError(msg)
+            await trio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _is_taken(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError) as error:
+            raise as_spool_error(error) from error
+        return True

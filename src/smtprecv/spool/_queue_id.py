@@ -1,0 +1,48 @@
+"""The names of messages: unique by construction, sortable by time.
+
+Twenty characters of base32hex in lower case (RFC 4648 section 7): ten of time in milliseconds, four of
+a counter in this process, six of the owner's random id. Nothing is looked up and nothing can collide
+unless a process begins a million messages in one millisecond or two owners draw the same thirty bits.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from itertools import count
+from typing import Final, final
+
+from smtprecv.message import QueueId
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+_TIME_WIDTH: Final = 10
+_COUNTER_WIDTH: Final = 4
+_OWNER_WIDTH: Final = 6
+_OWNER_ID_WIDTH: Final = 16
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def base32hex(number: int, width: int) -> str:
+    """Write the lowest ``5 * width`` bits of ``number``, so that the order of texts is the order of numbers."""
+    return "".join(_DIGITS[number >> 5 * place & 31] for place in reversed(range(width)))
+
+
+def random_owner_id() -> str:
+    """Draw the name of an owner: 80 random bits."""
+    return base32hex(secrets.randbits(5 * _OWNER_ID_WIDTH), _OWNER_ID_WIDTH)
+
+
+@final
+class QueueIds:
+    """Gives the queue ids of one owner."""
+
+    def __init__(self, owner_id: str) -> None:
+        """Name messages for the owner ``owner_id``."""
+        self._tail = owner_id[:_OWNER_WIDTH]
+        self._counter = count()
+
+    def next(self, received: dt.datetime) -> QueueId:
+        """Give the next id, for a message that begins to arrive at ``received``."""
+        milliseconds = (received - _EPOCH) // dt.timedelta(milliseconds=1)
+        head = base32hex(milliseconds, _TIME_WIDTH) + base32hex(next(self._counter), _COUNTER_WIDTH)
+        return QueueId(head + self._tail)

@@ -1,0 +1,227 @@
+"""The statements of the spool: every one runs inside a job of the writer.
+
+Its one rule: cost follows what is asked for. A claim walks the index of what is due, a page walks the
+index of the ids, and nothing walks the table. What cannot be read is set aside when it is claimed, with
+its reason and all its rows, so that it neither stops the queue nor is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+from smtprecv.errors import CorruptEntry
+from smtprecv.message import QueueId
+from smtprecv.spool._body import BodyFile, StoredBody
+from smtprecv.spool._codec import (
+    ENTRY_COLUMNS,
+    STANDING_COLUMNS,
+    Row,
+    entry_row,
+    read_entry,
+    standing_row,
+)
+from smtprecv.spool._entry import Entry, Status
+
+_log: Final = logging.getLogger("smtprecv.spool")
+
+_KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, body_file"
+_SELECT: Final = f"SELECT number, body_file, {ENTRY_COLUMNS} FROM message"
+_INSERT_MESSAGE: Final = f"INSERT INTO message (owner, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = (?,?,?,?,?,?,?,?,?) WHERE number = ?"
+_INSERT_RECIPIENT: Final = f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)"
+_UPDATE_RECIPIENT: Final = (
+    f"UPDATE recipient SET ({STANDING_COLUMNS}) = (?,?,?,?,?,?) WHERE message = ? AND position = ?"
+)
+_SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
+_DUE: Final = f"{_SELECT} WHERE owner IS NULL AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
+_SET_ASIDE: Final = (
+    f"INSERT INTO corrupt ({_KEPT_COLUMNS}, reason) SELECT {_KEPT_COLUMNS}, ? FROM message WHERE number = ?"
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry with its body, as the rows have them."""
+
+    entry: Entry
+    body: StoredBody
+
+
+def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | None) -> None:
+    """Add a message, claimed by ``owner`` or by nobody."""
+    body = stored.body
+    body_file = body.name if isinstance(body, BodyFile) else None
+    cursor = connection.execute(_INSERT_MESSAGE, (owner, body_file, *entry_row(stored.entry)))
+    number = cursor.lastrowid
+    connection.executemany(
+        _INSERT_RECIPIENT,
+        [(number, position, *standing_row(standing)) for position, standing in enumerate(stored.entry.standings)],
+    )
+    if not isinstance(body, BodyFile):
+        connection.execute("INSERT INTO body (message, octets) VALUES (?, ?)", (number, body))
+
+
+def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBody | None:
+    """Store what became of a message and end its claim; remove it if it is done, and give the body that it had."""
+    query = "SELECT number, body_file FROM message WHERE id = ? AND owner = ?"
+    row = connection.execute(query, (entry.queue_id, owner)).fetchone()
+    if row is None:
+        _log.warning("%s is not claimed here: its outcome was not recorded", entry.queue_id)
+        return None
+    number, body_file = row
+    if entry.is_done:
+        for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
+        return b"" if body_file is None else BodyFile(body_file)
+    connection.execute(_UPDATE_MESSAGE, (*entry_row(entry), number))
+    connection.executemany(
+        _UPDATE_RECIPIENT,
+        [(*standing_row(standing), number, position) for position, standing in enumerate(entry.standings)],
+    )
+    return None
+
+
+def claim_due(connection: sqlite3.Connection, bodies: Path, owner: str, now: int, limit: int) -> list[StoredEntry]:
+    """Claim what is due, the longest due first. What cannot be read is set aside and does not count."""
+    claimed: list[StoredEntry] = []
+    while rows := connection.execute(_DUE, (now, limit - len(claimed))).fetchall():
+        claimed += _claim(connection, bodies, owner, rows)
+    return claimed
+
+
+def claim_named(
+    connection: sqlite3.Connection, bodies: Path, owner: str, queue_ids: Sequence[QueueId]
+) -> list[StoredEntry]:
+    """Claim messages by name, as far as nobody has; recipients that failed are pending again."""
+    claimed: list[StoredEntry] = []
+    for queue_id in queue_ids:
+        rows = connection.execute(f"{_SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
+        for stored in _claim(connection, bodies, owner, rows):
+            entry = _revived(stored.entry)
+            if entry != stored.entry:
+                _revive(connection, entry)
+            claimed.append(replace(stored, entry=entry))
+    return claimed
+
+
+def give_back(connection: sqlite3.Connection, owner: str, queue_ids: Sequence[QueueId]) -> None:
+    """End claims; nothing else changes."""
+    query = "UPDATE message SET owner = NULL WHERE id = ? AND owner = ?"
+    connection.executemany(query, [(queue_id, owner) for queue_id in queue_ids])
+
+
+def give_back_all(connection: sqlite3.Connection, owner: str) -> None:
+    """End all claims of an owner."""
+    connection.execute("UPDATE message SET owner = NULL WHERE owner = ?", (owner,))
+
+
+def void(connection: sqlite3.Connection, is_alive: Callable[[str], bool]) -> int:
+    """Void the claims of dead owners; give their number."""
+    query = "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL"
+    owners: list[tuple[str]] = connection.execute(query).fetchall()
+    statement = "UPDATE message SET owner = NULL WHERE owner = ?"
+    return sum(connection.execute(statement, (owner,)).rowcount for (owner,) in owners if not is_alive(owner))
+
+
+def next_due(connection: sqlite3.Connection) -> int | None:
+    """Give the earliest due time of an unclaimed message."""
+    query = "SELECT min(due) FROM message WHERE owner IS NULL AND due IS NOT NULL"
+    due: object = connection.execute(query).fetchone()[0]
+    return due if isinstance(due, int) else None
+
+
+def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Entry]:
+    """Give the next entries by queue id. What cannot be read is passed over: this changes nothing."""
+    entries: list[Entry] = []
+    cursor = connection.execute(f"{_SELECT} WHERE id > ? ORDER BY id", (after,))
+    while len(entries) < limit and (row := cursor.fetchone()) is not None:
+        entries += _readable(connection, row)
+    cursor.close()
+    return entries
+
+
+def find(connection: sqlite3.Connection, queue_ids: Sequence[QueueId]) -> list[Entry]:
+    """Give the entries of these names, as far as they are there and can be read."""
+    return [
+        entry
+        for queue_id in sorted(set(queue_ids))
+        for row in connection.execute(f"{_SELECT} WHERE id = ?", (queue_id,)).fetchall()
+        for entry in _readable(connection, row)
+    ]
+
+
+def is_named(connection: sqlite3.Connection, body_file: str) -> bool:
+    """Say whether a row has this body file, a row set aside included."""
+    queue_id = body_file.partition(".")[2]
+    query = "SELECT body_file FROM {} WHERE id = ?"
+    return any(
+        (body_file,) in connection.execute(query.format(table), (queue_id,)).fetchall()
+        for table in ("message", "corrupt")
+    )
+
+
+def _claim(connection: sqlite3.Connection, bodies: Path, owner: str, rows: Sequence[Row]) -> Iterator[StoredEntry]:
+    for number, body_file, *columns in rows:
+        try:
+            entry = _entry(connection, number, columns)
+            body = _body(connection, bodies, number, body_file, entry.size)
+        except CorruptEntry as error:
+            _set_aside(connection, number, columns[0], error)
+        else:
+            connection.execute("UPDATE message SET owner = ? WHERE number = ?", (owner, number))
+            yield StoredEntry(entry, body)
+
+
+def _readable(connection: sqlite3.Connection, row: Row) -> list[Entry]:
+    number, _, *columns = row
+    try:
+        return [_entry(connection, number, columns)]
+    except CorruptEntry as error:
+        _log.error("%s cannot be read: %s", columns[0], error)
+        return []
+
+
+def _entry(connection: sqlite3.Connection, number: object, columns: Row) -> Entry:
+    return read_entry(columns, connection.execute(_SELECT_RECIPIENTS, (number,)).fetchall())
+
+
+def _body(connection: sqlite3.Connection, bodies: Path, number: object, body_file: object, size: int) -> StoredBody:
+    """Give the body of a row, looked at so far as it costs nothing: it is there and has its size."""
+    if body_file is None:
+        row = connection.execute("SELECT octets FROM body WHERE message = ?", (number,)).fetchone()
+        octets: object = None if row is None else row[0]
+        if isinstance(octets, bytes) and len(octets) == size:
+            return octets
+    elif isinstance(body_file, str) and Path(body_file).name == body_file:
+        path = bodies / body_file
+        if path.is_file() and path.stat().st_size == size:
+            return BodyFile(body_file)
+    msg = "its body is missing or not whole"
+    raise CorruptEntry(msg)
+
+
+def _set_aside(connection: sqlite3.Connection, number: object, queue_id: object, error: CorruptEntry) -> None:
+    _log.error("%s cannot be read and is set aside: %s", queue_id, error)
+    connection.execute(_SET_ASIDE, (str(error), number))
+    connection.execute("DELETE FROM message WHERE number = ?", (number,))
+
+
+def _revived(entry: Entry) -> Entry:
+    standings = tuple(
+        replace(standing, status=Status.PENDING) if standing.status is Status.FAILED else standing
+        for standing in entry.standings
+    )
+    return entry if standings == entry.standings else replace(entry, standings=standings, due=entry.received)
+
+
+def _revive(connection: sqlite3.Connection, entry: Entry) -> None:
+    numbers = "SELECT number FROM message WHERE id = ?"
+    statement = f"UPDATE recipient SET status = ? WHERE status = ? AND message = ({numbers})"
+    connection.execute(statement, (Status.PENDING.value, Status.FAILED.value, entry.queue_id))
+    connection.execute("UPDATE message SET due = received WHERE id = ?", (entry.queue_id,))

@@ -1,0 +1,113 @@
+"""The tables of the spool, and how an old database becomes a new one.
+
+The database's ``user_version`` says which migrations it has had; they only go forward, and a newer one is refused.
+Times are microseconds since 1970 in UTC. The numbers of messages are never used twice (AUTOINCREMENT),
+so the recipients and the body of a message that was set aside stay where they are, with no foreign key to say no.
+Cost follows what is due: the two indexes hold only what can be claimed and what is claimed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from smtprecv.errors import SpoolUnusable
+
+APPLICATION_ID: Final = 0x736D7470
+"""Tells a spool from other SQLite databases: ``smtp``."""
+
+_STRICT: Final = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+_AND_STRICT: Final = f", {_STRICT}" if _STRICT else ""
+
+_MESSAGE_COLUMNS: Final = """
+    id TEXT NOT NULL UNIQUE,
+    received INTEGER NOT NULL,
+    due INTEGER,
+    attempted INTEGER,
+    owner TEXT,
+    size INTEGER NOT NULL,
+    body_file TEXT,
+    reverse_path TEXT NOT NULL,
+    parameters TEXT NOT NULL,
+    client TEXT NOT NULL,
+    error TEXT
+"""
+
+Migration: TypeAlias = Sequence[str]
+
+MIGRATIONS: Final[Sequence[Migration]] = (
+    (
+        f"CREATE TABLE message (number INTEGER PRIMARY KEY AUTOINCREMENT, {_MESSAGE_COLUMNS}) {_STRICT}",
+        f"""
+        CREATE TABLE recipient (
+            message INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            forward_path TEXT NOT NULL,
+            status TEXT NOT NULL,
+            attempts INTEGER NOT NULL,
+            reply_code INTEGER,
+            reply_status TEXT,
+            reply_text TEXT,
+            PRIMARY KEY (message, position)
+        ) WITHOUT ROWID {_AND_STRICT}
+        """,
+        f"CREATE TABLE body (message INTEGER PRIMARY KEY, octets BLOB NOT NULL) {_STRICT}",
+        f"CREATE TABLE corrupt (number INTEGER PRIMARY KEY, {_MESSAGE_COLUMNS}, reason TEXT NOT NULL) {_STRICT}",
+        "CREATE INDEX message_due ON message (due) WHERE owner IS NULL AND due IS NOT NULL",
+        "CREATE INDEX message_owner ON message (owner) WHERE owner IS NOT NULL",
+    ),
+)
+"""The migration at index n makes a database of version n one of version n + 1."""
+
+_SETTINGS: Final = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def prepare(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Set the connection up and bring its database to the newest version.
+
+    SpoolUnusable for a database that is not a spool's, or of a version that ``migrations`` do not
+    reach: nothing is changed in either. SpoolUnusable too where SQLite cannot use a write-ahead log.
+    """
+    version = _known_version(connection, len(migrations))
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        msg = "SQLite cannot keep a write-ahead log here"
+        raise SpoolUnusable(msg)
+    for setting in _SETTINGS:
+        connection.execute(setting).fetchall()
+    if version == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for migration in migrations[version:]:
+            for statement in migration:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _known_version(connection: sqlite3.Connection, newest: int) -> int:
+    application_id = _number(connection, "PRAGMA application_id")
+    version = _number(connection, "PRAGMA user_version")
+    if application_id != APPLICATION_ID and _number(connection, "SELECT count(*) FROM sqlite_master") > 0:
+        msg = "the database is not a mail queue"
+        raise SpoolUnusable(msg)
+    if version > newest:
+        msg = f"the queue is of a newer version ({version}; this program knows up to {newest})"
+        raise SpoolUnusable(msg)
+    return version
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    number: object = connection.execute(query).fetchone()[0]
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,276 @@
+"""The spool on SQLite: ``open_spool``, and the ``Spool`` that it gives.
+
+The theory. A message is a row with its recipients, and its body beside it or in a file; accepting, claiming,
+recording and removing are one transaction each, and the writer commits those of one moment together. This
+module only joins the parts: the folder, the lock, the owner, the writer and the statements. It has no clock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, final
+
+import trio
+
+from smtprecv.errors import SpoolError, SpoolUnusable
+from smtprecv.message import QueueId
+from smtprecv.spool import _rows as rows
+from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
+from smtprecv.spool._codec import number_time, time_number
+from smtprecv.spool._draft import ArrivingDraft
+from smtprecv.spool._entry import Entry
+from smtprecv.spool._folder import Folder, Room
+from smtprecv.spool._fresh import Fresh
+from smtprecv.spool._lock import WriteLock
+from smtprecv.spool._options import SpoolOptions
+from smtprecv.spool._owner import Owner, bury, dead_owners, is_alive, sweep
+from smtprecv.spool._queue_id import QueueIds
+from smtprecv.spool._schema import prepare
+from smtprecv.spool._spool import Claim, FreshMail, Spool
+from smtprecv.spool._thread import RunInThread, Threads
+from smtprecv.spool._writer import Rank, Transaction, Writer
+
+_log: Final = logging.getLogger("smtprecv.spool")
+
+_BODY_THREADS: Final = 8
+
+
+@asynccontextmanager
+async def open_spool(
+    path: str | os.PathLike[str],
+    *,
+    create: bool = True,
+    run_in_thread: RunInThread | None = None,
+    options: SpoolOptions | None = None,
+) -> AsyncGenerator[Spool, None]:
+    """Open the spool in the folder ``path`` for the block, made where it is not there and ``create`` is true.
+
+    SpoolUnusable if it cannot be opened, with one line that says why. Claims of owners that have died
+    are void when the block begins; claims that are still held when it ends are given back.
+    Several processes may have one folder open. Open it after any fork.
+
+    ``run_in_thread`` runs what blocks, in threads of its own if it is not given.
+    """
+    options = options or SpoolOptions()
+    folder = Folder(Path(path))
+    for_files = run_in_thread or Threads(_BODY_THREADS)
+    for_writer = run_in_thread or Threads(1)
+    with _as_unusable():
+        await for_files(partial(folder.make, options.mounts, create=create))
+        lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
+    try:
+        with _as_unusable():
+            async with lock.held():
+                owner = await for_files(partial(_born, folder))
+        spool = SqliteSpool(folder, lock, owner, options, for_files=for_files, for_writer=for_writer)
+        try:
+            with _as_unusable():
+                await spool.start()
+            yield spool
+        finally:
+            with trio.CancelScope(shield=True):
+                await spool.close()
+    finally:
+        lock.close()
+
+
+@contextmanager
+def _as_unusable() -> Generator[None, None, None]:
+    """Say of every failure that the queue cannot be opened."""
+    try:
+        yield
+    except (OSError, SpoolError) as error:
+        msg = f"the queue cannot be opened: {error}"
+        raise SpoolUnusable(msg) from error
+
+
+def _born(folder: Folder) -> Owner:
+    folder.make_database()
+    return Owner(folder.owners)
+
+
+@final
+class SqliteSpool:
+    """A ``Spool`` in a folder; ``open_spool`` makes it."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        lock: WriteLock,
+        owner: Owner,
+        options: SpoolOptions,
+        *,
+        for_files: RunInThread,
+        for_writer: RunInThread,
+    ) -> None:
+        """Join the parts; nothing is opened yet."""
+        self._folder = folder
+        self._owner = owner
+        self._options = options
+        self._room = Room(folder.path, options.reserve_size, options.free_size)
+        self._bodies = BodyFolder(folder.bodies, owner.id, for_files, self._room.is_left_for_files)
+        self._writer = Writer(
+            folder.database,
+            lock=lock,
+            run_in_thread=for_writer,
+            connect=self._connected,
+            has_room=self._room.is_left_for_rows,
+            wal_limit=options.wal_limit,
+        )
+        self._queue_ids = QueueIds(owner.id)
+        self._fresh: Fresh | None = None
+        self._arrival = trio.Event()
+        self._has_started = False
+
+    async def start(self) -> None:
+        """Connect and recover; SpoolError if that cannot be."""
+        await self.recover()
+        self._has_started = True
+
+    async def close(self) -> None:
+        """Give back what is still claimed, close, and leave; never raises SpoolError."""
+        try:
+            if self._has_started:
+                await self._writer.run(Rank.RECORD, lambda work: rows.give_back_all(work.connection, self._owner.id))
+            await self._writer.close(self._leave)
+        except SpoolError as error:
+            # The owner's file stays, unlocked: whoever opens the spool next voids its claims.
+            _log.warning("the spool was not closed cleanly: %s", error)
+        finally:
+            self._owner.close()
+
+    async def begin(self, received: dt.datetime) -> ArrivingDraft:
+        """Make room for a message; SpoolFull if there was none last time and there still is none."""
+        if self._room.was_full:
+            await self._writer.run(Rank.READ, lambda work: self._room.demand(work.connection))
+        queue_id = self._queue_ids.next(received)
+        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, self._options.memory_size))
+
+    @asynccontextmanager
+    async def fresh(self, room: int) -> AsyncGenerator[FreshMail, None]:
+        """Claim at birth what this process accepts, up to ``room`` not yet received."""
+        if self._fresh is not None:
+            msg = "fresh mail is held already"
+            raise RuntimeError(msg)
+        self._fresh = fresh = Fresh(room)
+        try:
+            yield fresh
+        finally:
+            self._fresh = None
+            with trio.CancelScope(shield=True):
+                await self._give_back([claim.entry.queue_id for claim in fresh.rest()])
+
+    async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
+        """Claim at most ``limit`` messages due at ``now``."""
+        bodies, owner = self._folder.bodies, self._owner.id
+        return await self._claimed(lambda work: rows.claim_due(work.connection, bodies, owner, time_number(now), limit))
+
+    async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:
+        """Claim these messages, due or not; failed recipients are pending again."""
+        bodies, owner = self._folder.bodies, self._owner.id
+        return await self._claimed(lambda work: rows.claim_named(work.connection, bodies, owner, queue_ids))
+
+    async def record(self, entry: Entry) -> None:
+        """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
+
+        def work(transaction: Transaction) -> None:
+            body = rows.update(transaction.connection, entry, self._owner.id)
+            if isinstance(body, BodyFile):
+                transaction.after_commit(lambda _: self._bodies.remove(body.name))
+
+        await self._writer.run(Rank.RECORD, work)
+
+    async def next_due(self) -> dt.datetime | None:
+        """Give the earliest time at which an unclaimed message is due."""
+        due = await self._writer.run(Rank.READ, lambda work: rows.next_due(work.connection))
+        return None if due is None else number_time(due)
+
+    async def wait_for_mail(self) -> None:
+        """Return when this process has accepted a message that was born unclaimed since the last return."""
+        await self._arrival.wait()
+        self._arrival = trio.Event()
+
+    async def recover(self) -> int:
+        """Void the claims of owners that have died and sweep their litter; give the number of claims."""
+
+        def work(transaction: Transaction) -> int:
+            transaction.after_commit(self._sweep)
+            return rows.void(transaction.connection, partial(is_alive, self._folder.owners))
+
+        return await self._writer.run(Rank.RECORD, work)
+
+    async def entries(self, after: QueueId | None = None, limit: int = 100) -> Sequence[Entry]:
+        """Give the next entries by queue id."""
+        first = after or QueueId("")
+        return await self._writer.run(Rank.READ, lambda work: rows.page(work.connection, first, limit))
+
+    async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
+        """Give the entries of these messages, as far as they are there."""
+        return await self._writer.run(Rank.READ, lambda work: rows.find(work.connection, queue_ids))
+
+    async def accept(self, entry: Entry, body: StoredBody) -> None:
+        """Insert a message, claimed at birth if there is room for it among the fresh mail."""
+        fresh = self._fresh if self._fresh is not None and self._fresh.has_reserved() else None
+        owner = None if fresh is None else self._owner.id
+        stored = rows.StoredEntry(entry, body)
+        is_accepted = False
+        try:
+            await self._writer.run(Rank.ACCEPT, lambda work: rows.insert(work.connection, stored, owner))
+            is_accepted = True
+        finally:
+            if fresh is not None and not is_accepted:
+                fresh.put_back_room()
+        if fresh is None:
+            self._arrival.set()
+        elif fresh.is_over:
+            with trio.CancelScope(shield=True):
+                await self._give_back([entry.queue_id])
+        else:
+            fresh.put(self._claim(stored, is_fresh=True))
+
+    def keep_for_now(self, body: BodyFile) -> None:
+        """Remove a body file when a later COMMIT has succeeded: the row of the one that failed may yet appear."""
+        self._writer.after_next_commit(partial(self._bodies.remove, body.name))
+
+    async def _claimed(self, work: Callable[[Transaction], list[rows.StoredEntry]]) -> Sequence[Claim]:
+        return [self._claim(stored) for stored in await self._writer.run(Rank.CLAIM, work)]
+
+    def _claim(self, stored: rows.StoredEntry, *, is_fresh: bool = False) -> Claim:
+        entry = stored.entry
+        return Claim(entry, StoredMessage(self._bodies, entry.queue_id, stored.body, entry.size), is_fresh)
+
+    async def _give_back(self, queue_ids: Sequence[QueueId]) -> None:
+        if not queue_ids:
+            return
+        try:
+            await self._writer.run(Rank.RECORD, lambda work: rows.give_back(work.connection, self._owner.id, queue_ids))
+        except SpoolError as error:
+            _log.error("%s stay claimed until this process ends: %s", ", ".join(queue_ids), error)
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = self._options.connect(self._folder.database)
+        try:
+            prepare(connection)
+            self._folder.sync()
+        except (sqlite3.Error, OSError, SpoolError):
+            connection.close()
+            raise
+        return connection
+
+    def _sweep(self, connection: sqlite3.Connection) -> None:
+        dead = dead_owners(self._folder.owners)
+        if dead:
+            sweep(self._folder.bodies, self._folder.owners, partial(rows.is_named, connection))
+        for owner_id in dead:
+            bury(self._folder.owners, owner_id)
+
+    def _leave(self) -> None:
+        if not self._writer.has_leftovers:
+            self._owner.leave()

@@ -1,0 +1,6 @@
+"""Checks that users hold their own parts to, in their own tests."""
+
+from smtprecv.testing._dialogue import play
+from smtprecv.testing._spool import OpenSpool, check_spool
+
+__all__ = ["OpenSpool", "check_spool", "play"]

@@ -1,0 +1,196 @@
+"""Entries: what an attempt makes of them, and that a row gives back just the entry that made it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import string
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.spool.spoolhouse import CLIENT, ENVELOPE, NOON
+
+from smtprecv.errors import CorruptEntry
+from smtprecv.message import Client, QueueId, SessionId
+from smtprecv.protocol import (
+    AddressLiteral,
+    Body,
+    Domain,
+    EnhancedStatus,
+    Envelope,
+    ForwardPath,
+    Mailbox,
+    MailParameters,
+    Recipient,
+    Reply,
+    ReversePath,
+    Session,
+)
+from smtprecv.spool import Entry, Standing, Status
+from smtprecv.spool._codec import entry_row, read_entry, standing_row
+from smtprecv.spool._queue_id import QueueIds, base32hex, random_owner_id
+
+OK = Reply(250, "taken")
+LATER = Reply(451, "later", EnhancedStatus(4, 3, 0))
+NEVER = Reply(550, "never")
+
+ENTRY = Entry(QueueId("0" * 20), NOON, CLIENT, ENVELOPE, 7, tuple(Standing(to) for to in ENVELOPE.recipients), due=NOON)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+hosts = st.one_of(
+    st.text(string.ascii_lowercase + ".-", min_size=1).map(Domain),
+    st.ip_addresses().map(AddressLiteral),
+)
+mailboxes = st.builds(Mailbox, texts, hosts)
+replies = st.one_of(
+    st.builds(Reply, st.integers(200, 599), texts),
+    st.builds(
+        lambda subject, detail: Reply(450, "x", EnhancedStatus(4, subject, detail)),
+        st.integers(0, 9),
+        st.integers(0, 99),
+    ),
+)
+times = st.datetimes(timezones=st.just(dt.UTC))
+clients = st.builds(
+    Client,
+    texts.map(SessionId),
+    st.none() | st.ip_addresses(),
+    st.none() | st.integers(0, 65535),
+    st.builds(Session, st.none() | texts, st.booleans(), st.booleans(), st.none() | texts),
+    st.none() | texts,
+    st.none() | texts,
+)
+standings = st.builds(
+    Standing,
+    st.builds(Recipient, st.builds(ForwardPath, mailboxes)),
+    st.sampled_from(Status),
+    st.integers(0, 99),
+    st.none() | replies,
+)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    """Draw any entry there could be."""
+    them = tuple(draw(st.lists(standings, min_size=1, max_size=4)))
+    parameters = draw(st.builds(MailParameters, st.none() | st.integers(0), st.sampled_from(Body), st.booleans()))
+    reverse_path = draw(st.builds(ReversePath, st.none() | mailboxes))
+    envelope = Envelope(reverse_path, parameters, tuple(standing.recipient for standing in them))
+    optional_times = st.none() | times
+    return Entry(
+        QueueId("q"), draw(times), draw(clients), envelope, draw(st.integers(0, 1 << 40)), them,
+        draw(optional_times), draw(optional_times), draw(st.none() | texts),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@given(entries())
+def test_round_trip(entry: Entry) -> None:
+    """Every entry is read back from its rows as it was."""
+    assert read_entry(entry_row(entry), [standing_row(standing) for standing in entry.standings]) == entry
+
+
+def test_texts_that_utf8_cannot_hold() -> None:
+    """An odd text of a delivery does not keep an outcome from being stored."""
+    entry = replace(ENTRY.after([LATER, Reply(451, "\ud800")], NOON), error="\udfff")
+    read = read_entry(entry_row(entry), [standing_row(standing) for standing in entry.standings])
+    assert (read.error, [standing.last for standing in read.standings]) == ("?", [LATER, Reply(451, "?")])
+
+
+ROW = list(entry_row(ENTRY))
+STANDING_ROW = list(standing_row(ENTRY.standings[0]))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, None),  # queue id
+        (1, "noon"),  # received
+        (1, 1 << 62),  # out of range
+        (4, None),  # size
+        (5, "nobody"),  # reverse_path
+        (5, "ada@"),
+        (5, "ada@[192.0.2.999]"),
+        (5, b"\xff@example.com"),
+        (6, "{}"),  # parameters
+        (6, "[]"),
+        (6, "[" * 100_000),
+        (6, '{"v": 2}'),
+        (6, '{"v": 1, "size": null, "body": "9BIT", "smtputf8": false}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": 0}'),
+        (7, "not json"),  # client
+        (7, b"\xff"),
+    ],
+)
+def test_rows_that_are_no_entry(place: int, value: object) -> None:
+    """A row that cannot be read is a CorruptEntry, whatever is wrong with it."""
+    row: list[object] = [*ROW]
+    row[place] = value
+    with pytest.raises(CorruptEntry):
+        read_entry(row, [STANDING_ROW])
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, ""), (1, "lost"), (2, None), (3, 99), (3, "x")])
+def test_recipient_rows_that_are_none(place: int, value: object) -> None:
+    """A recipient's row that cannot be read makes a CorruptEntry of the whole."""
+    row: list[object] = [*standing_row(ENTRY.standings[0].after(OK))]
+    row[place] = value
+    with pytest.raises(CorruptEntry):
+        read_entry(ROW, [row])
+
+
+def test_no_recipients() -> None:
+    """A message whose recipients are gone is corrupt, and not done."""
+    with pytest.raises(CorruptEntry, match="no recipients"):
+        read_entry(ROW, [])
+
+
+def test_after() -> None:
+    """Each pending recipient gets its reply: 2yz delivered, 4yz still pending, 5yz failed."""
+    after = ENTRY.after([OK, LATER], NOON, "error")
+    assert [standing.status for standing in after.standings] == [Status.DELIVERED, Status.PENDING]
+    assert (after.due, after.attempted, after.attempts, after.error) == (NOON, NOON, 1, "error")
+    last = after.after([NEVER], NOON)
+    assert [standing.status for standing in last.standings] == [Status.DELIVERED, Status.FAILED]
+    assert (last.due, last.attempts, last.is_done, last.pending) == (None, 2, False, ())
+
+
+def test_after_with_the_wrong_replies() -> None:
+    """One reply for each pending recipient, none of them 3yz: anything else is a ValueError."""
+    with pytest.raises(ValueError, match="1 replies for 2"):
+        ENTRY.after([OK], NOON)
+    with pytest.raises(ValueError, match="3yz"):
+        ENTRY.after([OK, Reply(354, "go on")], NOON)
+
+
+def test_confirmed() -> None:
+    """A recipient that turns out to be served is delivered, with no further attempt."""
+    half = ENTRY.confirmed([False, True])
+    assert [standing.status for standing in half.standings] == [Status.PENDING, Status.DELIVERED]
+    assert (half.due, half.attempts) == (NOON, 0)
+    whole = half.confirmed([True])
+    assert (whole.is_done, whole.due) == (True, None)
+
+
+def test_given_up() -> None:
+    """Giving up fails who is pending and leaves who was served; the last replies stay."""
+    given_up = ENTRY.after([OK, LATER], NOON).given_up()
+    assert [standing.status for standing in given_up.standings] == [Status.DELIVERED, Status.FAILED]
+    assert (given_up.due, given_up.standings[1].last) == (None, LATER)
+
+
+def test_queue_ids() -> None:
+    """A queue id is time, counter and owner, in 20 characters that sort by time."""
+    ids = QueueIds("abcdefghijklmnop")
+    time = dt.datetime(1970, 1, 1, 0, 0, 1, 2000, tzinfo=dt.UTC)
+    assert [ids.next(time), ids.next(time)] == ["00000000va0000abcdef", "00000000va0001abcdef"]
+    assert base32hex(1 << 20, 4) == "0000"
+    assert len({random_owner_id() for _ in range(100)}) == 100
+
+
+def test_an_address_without_a_port_is_read() -> None:
+    """A client on a Unix socket and one on the net are both kept as they are."""
+    entry = replace(ENTRY, client=Client(SessionId("s"), ip_address("192.0.2.1"), 25))
+    assert read_entry(entry_row(entry), [STANDING_ROW, STANDING_ROW]).client == entry.client

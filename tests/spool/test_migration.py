@@ -1,0 +1,112 @@
+"""The schema: made, migrated forward, and refused where it is not ours or newer than we are."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.spool.spoolhouse import LATE, accept, ask, opened
+
+from smtprecv.errors import SpoolUnusable
+from smtprecv.spool._schema import APPLICATION_ID, MIGRATIONS, prepare
+
+
+def database(path: Path) -> sqlite3.Connection:
+    """Connect as the spool does."""
+    return sqlite3.connect(path / "queue.sqlite", isolation_level=None)
+
+
+def version(connection: sqlite3.Connection) -> object:
+    """Give the version and whose database it is."""
+    return *connection.execute("PRAGMA user_version").fetchone(), *connection.execute(
+        "PRAGMA application_id"
+    ).fetchone()
+
+
+def test_a_new_database(tmp_path: Path) -> None:
+    """An empty file becomes a spool of the newest version, with full durability and no checkpoints but ours."""
+    connection = database(tmp_path)
+    prepare(connection)
+    prepare(connection)
+    assert version(connection) == (len(MIGRATIONS), APPLICATION_ID)
+    names = ("journal_mode", "synchronous", "wal_autocheckpoint")
+    assert [connection.execute(f"PRAGMA {name}").fetchone() for name in names] == [("wal",), (2,), (0,)]
+    connection.close()
+
+
+async def test_an_old_database_is_migrated(tmp_path: Path) -> None:
+    """A database of an older version gets the migrations that it lacks, and keeps what is in it."""
+    async with opened(tmp_path) as spool:
+        entry = await accept(spool)
+    newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN note TEXT", "UPDATE message SET note = 'n'"))
+    connection = database(tmp_path)
+    prepare(connection, newer)
+    assert connection.execute("SELECT id, note FROM message").fetchall() == [(entry.queue_id, "n")]
+    assert version(connection) == (len(newer), APPLICATION_ID)
+    connection.close()
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    """A database of a newer version is refused with a clear line, and left as it is."""
+    async with opened(tmp_path):
+        pass
+    ask(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 1\)"):
+        async with opened(tmp_path):
+            pass
+    assert ask(tmp_path, "PRAGMA user_version") == [(99,)]
+    assert list((tmp_path / "owners").iterdir()) == []
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """A migration is all or nothing, and may be tried again."""
+    connection = database(tmp_path)
+    with pytest.raises(sqlite3.OperationalError):
+        prepare(connection, (*MIGRATIONS, ("CREATE TABLE extra (n)", "no SQL")))
+    assert version(connection) == (0, 0)
+    prepare(connection)
+    assert version(connection) == (len(MIGRATIONS), APPLICATION_ID)
+    connection.close()
+
+
+def test_a_migration_that_the_disk_ends(tmp_path: Path) -> None:
+    """Where SQLite has rolled back already, the error is told as it is."""
+    connection = database(tmp_path)
+    with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+        prepare(connection, (("ROLLBACK", "no SQL"),))
+    connection.close()
+
+
+async def test_another_database_is_refused(tmp_path: Path) -> None:
+    """Somebody else's SQLite database is not touched."""
+    ask(tmp_path, "CREATE TABLE theirs (n)")
+    with pytest.raises(SpoolUnusable, match="not a mail queue"):
+        async with opened(tmp_path):
+            pass
+    assert ask(tmp_path, "SELECT name FROM sqlite_master") == [("theirs",)]
+
+
+def test_no_write_ahead_log() -> None:
+    """Where SQLite cannot keep a write-ahead log, the database is refused."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    with pytest.raises(SpoolUnusable, match="write-ahead log"):
+        prepare(connection)
+    connection.close()
+
+
+async def test_claims_walk_the_index(tmp_path: Path) -> None:
+    """Claiming, the next due time, a page and the claims of the dead are all found by an index, not by a scan."""
+    async with opened(tmp_path) as spool:
+        await accept(spool)
+        await spool.claim(LATE, 1)
+    queries = {
+        "SELECT * FROM message WHERE owner IS NULL AND due IS NOT NULL AND due < 1 ORDER BY due": "message_due",
+        "SELECT min(due) FROM message WHERE owner IS NULL AND due IS NOT NULL": "message_due",
+        "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "message_owner",
+        "UPDATE message SET owner = NULL WHERE owner = 'x'": "message_owner",
+        "SELECT * FROM message WHERE id > 'x' ORDER BY id": "sqlite_autoindex_message_1",
+    }
+    for query, index in queries.items():
+        plan = ask(tmp_path, f"EXPLAIN QUERY PLAN {query}")
+        assert [index in str(step[3]) for step in plan] == [True], plan

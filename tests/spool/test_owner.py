@@ -1,0 +1,154 @@
+"""Owners: alive as long as their lock is held, dead at once when it is not, however they died."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from tests.spool.spoolhouse import LARGE, LATE, accept, ask, bodies, names, opened
+
+from smtprecv.errors import SpoolError
+from smtprecv.spool import SpoolOptions
+from smtprecv.spool._lock import WriteLock
+from smtprecv.spool._owner import Owner, bury, dead_owners, is_alive
+
+
+def test_life(tmp_path: Path) -> None:
+    """An owner lives from its birth until its lock is let go, and is buried only then."""
+    owner = Owner(tmp_path)
+    assert (is_alive(tmp_path, owner.id), dead_owners(tmp_path)) == (True, [])
+    assert (tmp_path / owner.id).stat().st_mode & 0o777 == 0o600
+    owner.close()
+    assert (is_alive(tmp_path, owner.id), dead_owners(tmp_path)) == (False, [owner.id])
+    bury(tmp_path, owner.id)
+    bury(tmp_path, owner.id)
+    assert (is_alive(tmp_path, owner.id), dead_owners(tmp_path)) == (False, [])
+
+
+def test_probing_does_not_end_a_life(tmp_path: Path) -> None:
+    """An owner that is probed by its own process keeps its lock: flock is not a POSIX record lock."""
+    owner = Owner(tmp_path)
+    assert [is_alive(tmp_path, owner.id) for _ in range(3)] == [True] * 3
+    owner.leave()
+    owner.leave()
+    owner.close()
+
+
+def test_a_child_does_not_inherit_a_life(tmp_path: Path) -> None:
+    """A program that is started does not keep its parent's owner alive: the file is closed on exec."""
+    owner = Owner(tmp_path)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False) as child:
+        owner.close()
+        assert not is_alive(tmp_path, owner.id)
+        child.communicate()
+
+
+def _leave_for_dead(path: Path) -> str:
+    """Make what a killed owner leaves: its file unlocked, its claims in the table, its litter."""
+    owner = Owner(path / "owners")
+    owner.close()
+    return owner.id
+
+
+async def test_recover(tmp_path: Path) -> None:
+    """Claims of the dead are void, their files gone, their unnamed bodies swept; the living are left alone."""
+    async with opened(tmp_path) as spool:
+        kept = await accept(spool, LARGE)
+        small = await accept(spool)
+    dead = _leave_for_dead(tmp_path)
+    ask(tmp_path, "UPDATE message SET owner = ? WHERE id = ?", dead, small.queue_id)
+    ask(tmp_path, "UPDATE message SET owner = 'nofile' WHERE id = ?", kept.queue_id)
+    (named,) = bodies(tmp_path)
+    for name in (f"{dead}.{'0' * 20}", f"{dead}.{kept.queue_id}.1", "junk"):
+        (tmp_path / "bodies" / name).touch()
+    async with opened(tmp_path, SpoolOptions()) as living:
+        assert len(await living.claim(LATE, 9)) == 2
+        assert bodies(tmp_path) == [named]
+        assert not (tmp_path / "owners" / dead).exists()
+        draft = await living.begin(LATE)
+        await draft.write(LARGE)
+        dead = _leave_for_dead(tmp_path)
+        async with opened(tmp_path) as other:
+            assert (len(bodies(tmp_path)), await other.recover()) == (2, 0)
+            assert not (tmp_path / "owners" / dead).exists()
+        await draft.abort()
+        assert (await living.recover(), bodies(tmp_path)) == (0, [named])
+
+
+async def test_recover_counts(tmp_path: Path) -> None:
+    """`recover` gives the number of claims it voided."""
+    async with opened(tmp_path) as spool:
+        entries = [await accept(spool) for _ in range(3)]
+        async with opened(tmp_path) as other:
+            await other.claim(LATE, 3)
+            assert await spool.recover() == 0
+        dead = _leave_for_dead(tmp_path)
+        await spool.claim_ids([entries[0].queue_id])
+    ask(tmp_path, "UPDATE message SET owner = ? WHERE id <> ?", dead, entries[0].queue_id)
+    async with opened(tmp_path) as spool:
+        assert len(await spool.claim(LATE, 9)) == 3
+
+
+async def test_what_is_set_aside_keeps_its_body(tmp_path: Path) -> None:
+    """A body file that only a row set aside names is not swept: nothing is dropped."""
+    async with opened(tmp_path) as spool:
+        await accept(spool, LARGE)
+    ask(tmp_path, "UPDATE message SET client = 'junk'")
+    async with opened(tmp_path) as spool:
+        assert list(await spool.claim(LATE, 9)) == []
+    _leave_for_dead(tmp_path)
+    async with opened(tmp_path):
+        assert len(bodies(tmp_path)) == 1
+
+
+async def test_the_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A spool that ends in order gives its claims back and removes its owner's file."""
+    async with opened(tmp_path) as spool:
+        await accept(spool)
+        await spool.claim(LATE, 1)
+        async with spool.fresh(1):
+            await accept(spool)
+    assert names(tmp_path / "owners") == []
+    assert ask(tmp_path, "SELECT count(*) FROM message WHERE owner IS NOT NULL") == [(0,)]
+
+
+async def test_an_end_without_the_lock(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A spool that cannot get the lock at its end leaves its owner's file, unlocked: to all others it is dead."""
+    lock_path = tmp_path / "lock"
+    async with opened(tmp_path) as spool:
+        await accept(spool)
+        await spool.claim(LATE, 1)
+        lock = WriteLock(lock_path, 0)
+        holding = lock.held()
+        await holding.__aenter__()
+    assert "was not closed cleanly" in caplog.text
+    await holding.__aexit__(None, None, None)
+    (owner_id,) = names(tmp_path / "owners")
+    assert not is_alive(tmp_path / "owners", owner_id)
+    async with opened(tmp_path) as spool:
+        assert len(await spool.claim(LATE, 1)) == 1
+    lock.close()
+    assert autojump_clock.autojump_threshold == 0
+
+
+async def test_the_lock_excludes(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """One holds the lock at a time; who waits gets it soon after it is free, or SpoolError in the end."""
+    one, two = WriteLock(tmp_path / "lock", 10), WriteLock(tmp_path / "lock", 10)
+    async with one.held():
+        with pytest.raises(SpoolError, match="locked by another process for 10 s"):
+            async with two.held():
+                pass
+        with trio.move_on_after(1) as scope:
+            async with two.held():
+                pass
+        assert scope.cancelled_caught
+    async with two.held():
+        assert names(tmp_path) == ["lock"]
+    one.close()
+    two.close()
+    assert autojump_clock.autojump_threshold == 0
