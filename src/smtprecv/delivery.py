@@ -66,6 +66,6 @@ class DeliveryCheck(Protocol):
 
         Asked for each pending recipient before an attempt that may repeat one which a crash cut
         short: that is, every attempt but the first of a message this process has just accepted.
-        An exception counts as 451 for the recipient.
+        An exception counts as 451 for every pending recipient.
         """
         ...

@@ -1,0 +1,275 @@
+"""The runner: the only loop that delivers.
+
+It claims what is due, hands it to the delivery, and records what became of it; when to try
+again is the retry policy's to say, and the store is the spool's. Its one rule: a delivery that
+was made is recorded, however often that takes, and is never made again because the record failed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
+from typing import Final, NoReturn, final
+
+import trio
+
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
+from smtprecv.errors import ConfigError, SpoolError
+from smtprecv.message import Now, QueueId, utc_now
+from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.retry import Backoff, RetryPolicy
+from smtprecv.spool import Claim, Entry, Spool, Status
+
+_log: Final = logging.getLogger("smtprecv.queue")
+
+_LONGEST_SLEEP: Final = 30.0
+"""Seconds after which mail accepted by another process, or a step of the wall clock, is seen at the latest."""
+_RECOVERY_INTERVAL: Final = 60.0
+"""Seconds between two looks for owners that have died."""
+_SPOOL_TROUBLE_WAIT: Final = 5.0
+"""Seconds before the queue is read again after it could not be."""
+_RECORD_WAITS: Final = (0.1, 0.5, 2.0, 10.0)
+"""Seconds before an outcome is recorded again that could not be; the last one repeats."""
+_FRESH_ROOM: Final = 100
+"""Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
+_LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one pass did: recipients by outcome, and the named messages that it could not try.
+
+    ``busy``: claimed by another owner. ``missing``: not in the queue.
+    """
+
+    delivered: int = 0
+    deferred: int = 0
+    failed: int = 0
+    busy: tuple[QueueId, ...] = ()
+    missing: tuple[QueueId, ...] = ()
+
+    def plus(self, before: Entry, after: Entry) -> Report:
+        """Give the report with one attempt added, which took a message from ``before`` to ``after``."""
+        became = [
+            new.status
+            for old, new in zip(before.standings, after.standings, strict=True)
+            if old.status is Status.PENDING
+        ]
+        return replace(
+            self,
+            delivered=self.delivered + became.count(Status.DELIVERED),
+            deferred=self.deferred + became.count(Status.PENDING),
+            failed=self.failed + became.count(Status.FAILED),
+        )
+
+
+async def run_queue(
+    spool: Spool,
+    delivery: Delivery,
+    retry: RetryPolicy | None = None,
+    *,
+    now: Now = utc_now,
+    concurrency: int = 20,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Deliver what is accepted and what is due, for as long as it is not cancelled.
+
+    ``concurrency``: attempts at one time, at least 2; one place is kept for fresh mail, which
+    therefore never waits behind retries alone. ``retry``: a ``Backoff()`` if not given. Several
+    processes may run the queue of one spool. Cancellation reaches the deliveries under way,
+    whose attempts are repeated later; what a delivery had answered already is recorded.
+    """
+    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency))
+    async with spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
+        nursery.start_soon(run.deliver_due, nursery)
+        nursery.start_soon(run.recover)
+        task_status.started()
+        while True:
+            await run.slots.acquire()
+            # Nothing is awaited between a claim and the start of its task, so cancellation can't lose it.
+            nursery.start_soon(run.attempt, await fresh.receive())
+
+
+async def run_once(
+    spool: Spool,
+    delivery: Delivery,
+    retry: RetryPolicy | None = None,
+    *,
+    ids: Sequence[QueueId] | None = None,
+    now: Now = utc_now,
+    concurrency: int = 20,
+) -> Report:
+    """Make one pass: try every message that is due now, or those named by ``ids``, due or not, and report.
+
+    Naming a message is the retry by hand: its failed recipients are tried again as well.
+    SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
+    """
+    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency))
+    async with trio.open_nursery() as nursery:
+        if ids is not None:
+            await run.start_named(nursery, ids)
+        else:
+            started = now()
+            while await run.start_due(nursery, started):
+                pass
+    return run.report
+
+
+def _slots(concurrency: int) -> trio.Semaphore:
+    if concurrency < 2:
+        msg = "concurrency must be at least 2: one place is kept for fresh mail"
+        raise ConfigError(msg)
+    return trio.Semaphore(concurrency)
+
+
+@final
+@dataclass(slots=True)
+class _Run:
+    """One run of the queue: its parts, its free slots, and what it has done."""
+
+    spool: Spool
+    delivery: Delivery
+    retry: RetryPolicy
+    now: Now
+    slots: trio.Semaphore
+    report: Report = field(default=Report())
+
+    async def deliver_due(self, nursery: trio.Nursery) -> NoReturn:
+        """Start an attempt for whatever is due, now and whenever something becomes due."""
+        while True:
+            try:
+                if not await self.start_due(nursery, self.now()):
+                    await self._sleep_until_due()
+            except SpoolError as error:
+                _log.warning("cannot read the queue: %s", error)
+                await trio.sleep(_SPOOL_TROUBLE_WAIT)
+
+    async def recover(self) -> NoReturn:
+        """Take over what owners that have died had claimed."""
+        while True:
+            await trio.sleep(_RECOVERY_INTERVAL)
+            try:
+                await self.spool.recover()
+            except SpoolError as error:
+                _log.warning("cannot look for owners that died: %s", error)
+
+    async def start_due(self, nursery: trio.Nursery, now: dt.datetime) -> bool:
+        """Start attempts for messages due at ``now``, as many as slots are free; False if none is due."""
+        free = await self._acquire_free()
+        claims: Sequence[Claim] = ()
+        try:
+            claims = await self.spool.claim(now, free)
+        finally:
+            for _ in range(free - len(claims)):
+                self.slots.release()
+        for claim in claims:
+            nursery.start_soon(self.attempt, claim)
+        return bool(claims)
+
+    async def start_named(self, nursery: trio.Nursery, queue_ids: Sequence[QueueId]) -> None:
+        """Start attempts for these messages, and note those that are busy or missing."""
+        left: list[QueueId] = []
+        for queue_id in dict.fromkeys(queue_ids):
+            await self.slots.acquire()
+            claims = await self.spool.claim_ids([queue_id])
+            if claims:
+                nursery.start_soon(self.attempt, claims[0])
+            else:
+                self.slots.release()
+                left.append(queue_id)
+        found = {entry.queue_id for entry in await self.spool.find(left)} if left else set[QueueId]()
+        busy = tuple(queue_id for queue_id in left if queue_id in found)
+        missing = tuple(queue_id for queue_id in left if queue_id not in found)
+        self.report = replace(self.report, busy=busy, missing=missing)
+
+    async def attempt(self, claim: Claim) -> None:
+        """Deliver once, record the outcome, and free the slot that the starter took."""
+        entry = claim.entry
+        try:
+            entry = await self._outcome(claim)
+            entry = self._scheduled(entry)
+        finally:
+            try:
+                # The claim ends whatever happened; after a cancellation the entry is as it was.
+                await self._record(entry)
+            finally:
+                self.slots.release()
+        self.report = self.report.plus(claim.entry, entry)
+        _log_outcome(claim.entry, entry)
+
+    async def _outcome(self, claim: Claim) -> Entry:
+        """Ask the delivery, and give the entry as it stands after its answers."""
+        entry = claim.entry
+        try:
+            if isinstance(self.delivery, DeliveryCheck) and not claim.is_fresh:
+                check = self.delivery
+                entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
+            if not entry.pending:
+                return entry
+            replies = await self.delivery.deliver(Attempt(entry, claim.message))
+            return entry.after(replies, self.now())
+        # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
+        except Exception as error:
+            _log.exception("%s: the delivery raised", entry.queue_id)
+            trouble = [_LOCAL_ERROR] * len(entry.pending)
+            return entry.after(trouble, self.now(), error=f"{type(error).__name__}: {error}")
+
+    def _scheduled(self, entry: Entry) -> Entry:
+        """Give the entry with the time of its next attempt, or with its pending recipients given up."""
+        if not entry.pending:
+            return entry
+        due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, self.now())
+        return entry.given_up() if due is None else replace(entry, due=due)
+
+    async def _record(self, entry: Entry) -> None:
+        """Store the outcome and end the claim; while the spool can't, wait and store it again.
+
+        Cancellation ends the waiting, not a record under way.
+        """
+        for wait in chain(_RECORD_WAITS, repeat(_RECORD_WAITS[-1])):
+            try:
+                with trio.CancelScope(shield=True):
+                    await self.spool.record(entry)
+            except SpoolError as error:
+                _log.warning("%s: cannot record the outcome, trying again: %s", entry.queue_id, error)
+                await trio.sleep(wait)
+            else:
+                return
+
+    async def _acquire_free(self) -> int:
+        """Wait for a free slot, take all that are free, and give their number."""
+        await self.slots.acquire()
+        free = 1
+        while self.slots.value > 0:
+            self.slots.acquire_nowait()
+            free += 1
+        return free
+
+    async def _sleep_until_due(self) -> None:
+        """Return when something may be due: at its time, at an arrival, or when it is time for a look."""
+        due = await self.spool.next_due()
+        wait = _LONGEST_SLEEP if due is None else (due - self.now()).total_seconds()
+        with trio.move_on_after(min(max(wait, 0), _LONGEST_SLEEP)):
+            await self.spool.wait_for_mail()
+
+
+def _log_outcome(before: Entry, after: Entry) -> None:
+    """Write one line for each recipient that was tried."""
+    for old, new in zip(before.standings, after.standings, strict=True):
+        if old.status is not Status.PENDING:
+            continue
+        level, outcome = _OUTCOMES[new.status]
+        due = after.due if new.status is Status.PENDING else None
+        until = "" if due is None else f", next attempt {due.isoformat(timespec='seconds')}"
+        _log.log(level, "%s: to=<%s> %s: %s%s", after.queue_id, new.recipient, outcome, new.last, until)
+
+
+_OUTCOMES: Final = {
+    Status.DELIVERED: (logging.INFO, "delivered"),
+    Status.PENDING: (logging.INFO, "deferred"),
+    Status.FAILED: (logging.WARNING, "failed"),
+}

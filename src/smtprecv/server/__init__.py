@@ -1,0 +1,18 @@
+"""The Trio shell around the protocol core: sockets, tasks, limits, and where accepted mail goes."""
+
+from smtprecv.server._intake import Incoming, Intake, SpoolIntake
+from smtprecv.server._limits import Limits, raise_file_limit
+from smtprecv.server._listen import address_of, listen, parse_address
+from smtprecv.server._server import Server
+
+__all__ = [
+    "Incoming",
+    "Intake",
+    "Limits",
+    "Server",
+    "SpoolIntake",
+    "address_of",
+    "listen",
+    "parse_address",
+    "raise_file_limit",
+]

@@ -1,0 +1,172 @@
+"""What the server says to each event of the protocol: the fixed words, the policy's, the intake's.
+
+It knows no stream and no clock but one: the limit of a commit. Replies go back to the dialogue, which
+sends them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, final
+
+import trio
+
+from smtprecv.errors import SpoolError
+from smtprecv.message import Client
+from smtprecv.protocol import (
+    Config,
+    Connected,
+    Connection,
+    ConnectionClosed,
+    Data,
+    EndOfMailData,
+    EnhancedStatus,
+    Envelope,
+    Event,
+    Expn,
+    Hello,
+    Help,
+    Mail,
+    MailData,
+    Noop,
+    Quit,
+    Rcpt,
+    Rejected,
+    Reply,
+    Rset,
+    Vrfy,
+)
+from smtprecv.server._hooks import Hooks
+from smtprecv.server._intake import Incoming, Intake
+from smtprecv.server._trouble import spool_trouble
+
+_log: Final = logging.getLogger("smtprecv.server")
+
+_COMMIT_TIMEOUT: Final = 300.0
+"""Seconds; a client waits 10 minutes for the reply to its end of data (RFC 5321 section 4.5.3.2.6)."""
+
+_NOT_STORED: Final = Reply(451, "cannot store mail, try again later", EnhancedStatus(4, 3, 0))
+_START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
+
+_FIXED: Final[Mapping[type[Event], Reply]] = {
+    Rset: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
+    Noop: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
+    Help: Reply(214, "see RFC 5321", EnhancedStatus(2, 0, 0)),
+    # RFC 5321 section 3.5.3: who tells nothing answers 252, which promises nothing.
+    Vrfy: Reply(252, "not verified, but send some mail", EnhancedStatus(2, 1, 5)),
+    Expn: Reply(502, "lists are not expanded", EnhancedStatus(5, 5, 1)),
+    Quit: Reply(221, "bye", EnhancedStatus(2, 0, 0)),
+}
+
+
+@final
+class Answers:
+    """The answering half of a dialogue: one message at most is on its way in."""
+
+    def __init__(self, connection: Connection, client: Client, config: Config, hooks: Hooks, intake: Intake) -> None:
+        """Answer the events of ``connection``."""
+        self._connection = connection
+        self._client = client
+        self._config = config
+        self._hooks = hooks
+        self._intake = intake
+        self._incoming: Incoming | None = None
+        self._trouble = _NOT_STORED
+
+    async def answer(self, event: Event) -> Sequence[Reply]:
+        """Give the replies that are due to an event: one, or none where it asks for none."""
+        match event:
+            case MailData(octets):
+                await self._write(octets)
+                return ()
+            case EndOfMailData():
+                return await self._end(event)
+            case Rcpt():
+                return (await self._hooks.rcpt(self.client, self._envelope, event),)
+            case Mail():
+                return (await self._hooks.mail(self.client, event),)
+            case Data():
+                return (await self._begin(),)
+            case Hello():
+                return (await self._hello(event),)
+            case Connected():
+                return (await self._greet(),)
+            case Rejected(reply=reply):
+                return (reply,)
+            case Rset() | Noop() | Help() | Vrfy() | Expn() | Quit():
+                return (_FIXED[type(event)],)
+            case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
+                return ()
+
+    @property
+    def client(self) -> Client:
+        """The client, as it is known now."""
+        if self._client.session is not self._connection.session:
+            self._client = replace(self._client, session=self._connection.session)
+        return self._client
+
+    async def close(self) -> None:
+        """Forget the message on its way in, if there is one. Never raises; its work is shielded."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            await incoming.abort()
+
+    @property
+    def _envelope(self) -> Envelope:
+        envelope = self._connection.envelope
+        assert envelope is not None, "the core tells of RCPT, DATA and mail data only inside a transaction"
+        return envelope
+
+    async def _greet(self) -> Reply:
+        reply = await self._hooks.connect(self.client)
+        return Reply(220, f"{self._config.hostname} ESMTP") if reply.is_ok else reply
+
+    async def _hello(self, hello: Hello) -> Reply:
+        reply = await self._hooks.hello(self.client, hello)
+        return Reply(250, "\n".join((self._config.hostname, *hello.offers))) if reply.is_ok else reply
+
+    async def _begin(self) -> Reply:
+        reply = await self._hooks.data(self.client, self._envelope)
+        if not reply.is_ok:
+            return reply
+        try:
+            self._incoming = await self._intake.begin(self.client)
+        except SpoolError as error:
+            return spool_trouble(self.client, error)
+        return _START_MAIL
+
+    async def _write(self, octets: bytes) -> None:
+        """Pass the octets on; once they could not be taken, the rest of the message is dropped."""
+        if self._incoming is None:
+            return
+        try:
+            await self._incoming.write(octets)
+        except SpoolError as error:
+            self._trouble = spool_trouble(self.client, error)
+            await self.close()
+
+    async def _end(self, end: EndOfMailData) -> Sequence[Reply]:
+        incoming = self._incoming
+        if end.defect is not None:
+            await self.close()
+            return (end.defect,)
+        if incoming is None:
+            return (self._trouble,)
+        replies: Sequence[Reply] = (_NOT_STORED,)
+        # Shielded: whoever is cut off here sends the message again, and it is there twice (RFC 1047).
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
+            replies = await self._commit(incoming)
+        await self.close()
+        return replies
+
+    async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
+        try:
+            replies = await incoming.commit(self.client, self._envelope)
+        except SpoolError as error:
+            return (spool_trouble(self.client, error),)
+        self._incoming = None
+        for reply in replies:
+            _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
+        return replies

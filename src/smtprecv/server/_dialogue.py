@@ -1,0 +1,192 @@
+"""One connection: the task between a stream, the protocol core, and the answers.
+
+The theory. The core says what the client did, ``Answers`` says what is said to that, the core says which
+octets go out. The core is lock-step, so there is never more than one event in hand, and
+back-pressure, pipelining and a policy that takes its time are all one thing: nothing more is read.
+
+Time. One cancel scope lies around the whole dialogue, and its deadline is moved: a scope for each
+read would cost a third of the speed. The deadline is moved before and after every wait for
+the client, so neither a silent client nor a hook that hangs holds a connection longer than the idle
+limit, and nothing does past the end of the session. A commit is shielded, and so are the octets
+that tell of it: a client that was not told sends the message again.
+
+Ends. The client quits or is gone; or a limit, a drain or a cancellation ends the dialogue with one
+421. A dialogue that drains ends at the first moment when no transaction is open.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Final, final
+
+import trio
+
+from smtprecv.message import Client
+from smtprecv.protocol import (
+    ENDS_GROUP,
+    Config,
+    Connection,
+    EndOfMailData,
+    EnhancedStatus,
+    Event,
+    Rejected,
+    Reply,
+    Severity,
+    Signal,
+    State,
+)
+from smtprecv.server._answers import Answers
+from smtprecv.server._hooks import Hooks
+from smtprecv.server._intake import Intake
+from smtprecv.server._limits import Limits
+
+_log: Final = logging.getLogger("smtprecv.server")
+
+_READ_SIZE: Final = 65536
+_FLUSH_SIZE: Final = 16384
+"""Octets of replies that may wait for the end of a pipelined group."""
+_PROMISE_TIMEOUT: Final = 10.0
+"""Seconds for which a cancellation waits until a client has been told that its message is accepted."""
+_FAREWELL_TIMEOUT: Final = 1.0
+"""Seconds for the last words to a client, and for it to hear them."""
+
+_IDLE: Final = Reply(421, "timeout, closing connection", EnhancedStatus(4, 4, 2))
+_SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
+_TOO_MANY_ERRORS: Final = Reply(421, "too many errors", EnhancedStatus(4, 7, 0))
+_TROUBLE: Final = Reply(421, "local error, closing connection", EnhancedStatus(4, 3, 0))
+
+
+@final
+class Dialogue:
+    """A connection's task, and what it knows."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, client: Client, config: Config, hooks: Hooks, intake: Intake, limits: Limits
+    ) -> None:
+        """Prepare a dialogue with ``client`` over ``stream``; ``run`` holds it."""
+        self._stream = stream
+        self._limits = limits
+        self._connection = Connection(config)
+        self._answers = Answers(self._connection, client, config, hooks, intake)
+        self._scope = trio.CancelScope()
+        self._session_ends = trio.current_time() + limits.session_timeout
+        self._farewell = _IDLE
+        self._unsent = bytearray()
+        self._tells_of_commit = False
+        self._is_sending = False
+        self._is_idle = False
+        self._is_draining = False
+        self._errors = 0
+
+    async def run(self) -> None:
+        """Hold the dialogue to its end and close the stream. Only cancellation comes out of it."""
+        try:
+            await self._run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            _log.info("%s: connection lost: %s", self._answers.client.session_id, error.__cause__ or error)
+        # A bug of ours ends one dialogue, not the server.
+        except Exception:
+            _log.exception("%s: the dialogue failed", self._answers.client.session_id)
+            await self._say_farewell(_TROUBLE)
+        finally:
+            await self._answers.close()
+            await trio.aclose_forcefully(self._stream)
+
+    def drain(self) -> None:
+        """End as soon as no transaction is open: at once, if the client is idle outside of one."""
+        self._is_draining = True
+        if self._is_idle and self._may_leave:
+            self._farewell = _SHUTDOWN
+            self._scope.cancel()
+
+    @property
+    def _may_leave(self) -> bool:
+        return self._is_draining and self._connection.envelope is None
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._converse()
+        except trio.Cancelled:
+            await self._say_farewell(_SHUTDOWN)
+            raise
+        await self._say_farewell(self._farewell)
+
+    async def _converse(self) -> None:
+        """Answer the client until the session is over, or until it is time for a farewell."""
+        connection = self._connection
+        while connection.state is not State.CLOSED:
+            event = connection.next_event()
+            if not isinstance(event, Signal):
+                await self._respond(event)
+                if self._errors >= self._limits.max_errors:
+                    self._farewell = _TOO_MANY_ERRORS
+                    return
+            elif self._may_leave:
+                self._farewell = _SHUTDOWN
+                return
+            else:
+                await self._read()
+        await self._flush()
+
+    async def _respond(self, event: Event) -> None:
+        for reply in await self._answers.answer(event):
+            self._unsent += self._connection.send(reply)
+            if reply.severity is Severity.PERMANENT:
+                self._errors += 1
+                self._log_refusal(event, reply)
+            self._tells_of_commit |= reply.is_ok and isinstance(event, EndOfMailData)
+        if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE:
+            await self._flush()
+
+    async def _read(self) -> None:
+        """Send what is due, and wait for the client."""
+        await self._flush()
+        self._is_idle = True
+        octets = await self._stream.receive_some(_READ_SIZE)
+        self._is_idle = False
+        self._move_deadline()
+        self._connection.receive_data(bytes(octets))
+
+    async def _flush(self) -> None:
+        self._move_deadline()
+        if not self._unsent:
+            return
+        # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._is_sending = True
+        if self._tells_of_commit:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _PROMISE_TIMEOUT):
+                await self._stream.send_all(self._unsent)
+            self._tells_of_commit = False
+        else:
+            await self._stream.send_all(self._unsent)
+        self._is_sending = False
+        self._unsent.clear()
+
+    def _move_deadline(self) -> None:
+        self._scope.deadline = min(trio.current_time() + self._limits.idle_timeout, self._session_ends)
+
+    async def _say_farewell(self, reply: Reply) -> None:
+        """Send what is due and a last reply, and let the client hear it, for a second at most.
+
+        Nothing is said after the session's own end, nor in the middle of a reply that the client has
+        not taken.
+        """
+        if self._is_sending or self._connection.state is State.CLOSED:
+            return
+        self._unsent += self._connection.send(reply)
+        _log.info("%s: %s", self._answers.client.session_id, reply)
+        with trio.move_on_after(_FAREWELL_TIMEOUT, shield=True), suppress(trio.BrokenResourceError):
+            await self._stream.send_all(self._unsent)
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                # To close a socket with unread input is to reset it, and a reset may overtake the reply.
+                await self._stream.send_eof()
+                while await self._stream.receive_some(_READ_SIZE):
+                    pass
+
+    def _log_refusal(self, event: Event, reply: Reply) -> None:
+        client = self._answers.client
+        what = ascii(event.line) if isinstance(event, Rejected) else type(event).__name__.upper()
+        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, what, reply)

@@ -1,0 +1,73 @@
+"""Where accepted mail goes: the Protocol between a dialogue and the store, and the one for a spool."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from smtprecv.message import Client, Now, utc_now
+from smtprecv.protocol import EnhancedStatus, Envelope, Reply
+from smtprecv.spool import Draft, Spool
+
+
+class Incoming(Protocol):
+    """One message on its way in. It ends with ``commit`` or ``abort``."""
+
+    async def write(self, octets: bytes) -> None:
+        """Take the next octets. SpoolError: this message can't be taken, and will be aborted."""
+        ...
+
+    async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
+        """Take responsibility for the message, and give the replies to its end of data: one, but for LMTP.
+
+        A 2yz reply is a promise: the message is durable. SpoolError: it was not taken.
+        Called under a shield; it may take minutes, no longer.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Forget the message. Never raises; its work is shielded; does nothing after ``commit``."""
+        ...
+
+
+class Intake(Protocol):
+    """Takes messages over from a server."""
+
+    async def begin(self, client: Client) -> Incoming:
+        """Make room for a message. SpoolError, SpoolFull among them: none can be taken now; DATA is answered 4yz."""
+        ...
+
+
+@final
+class SpoolIntake:
+    """An Intake that puts messages into a spool, where a runner finds them."""
+
+    def __init__(self, spool: Spool, now: Now = utc_now) -> None:
+        """Take messages into ``spool``; ``now`` dates them."""
+        self._spool = spool
+        self._now = now
+
+    async def begin(self, client: Client) -> Incoming:
+        """Make room in the spool."""
+        del client
+        received = self._now()
+        return _SpoolIncoming(await self._spool.begin(received), received)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _SpoolIncoming:
+    draft: Draft
+    received: dt.datetime
+
+    async def write(self, octets: bytes) -> None:
+        await self.draft.write(octets)
+
+    async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
+        entry = await self.draft.commit(client, envelope, self.received)
+        return [Reply(250, f"queued as {entry.queue_id}", EnhancedStatus(2, 0, 0))]
+
+    async def abort(self) -> None:
+        await self.draft.abort()

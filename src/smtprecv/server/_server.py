@@ -1,0 +1,144 @@
+"""The server: accepts connections, holds a dialogue with each, and drains when asked to."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import Final, TypeVar, final
+
+import trio
+
+from smtprecv.message import Client, SessionId
+from smtprecv.policy import Policy
+from smtprecv.protocol import Config
+from smtprecv.server._dialogue import Dialogue
+from smtprecv.server._hooks import Hooks
+from smtprecv.server._intake import Intake
+from smtprecv.server._limits import Doorkeeper, Limits
+
+_log: Final = logging.getLogger("smtprecv.server")
+
+_REFUSAL_TIMEOUT: Final = 1.0
+"""Seconds for the 421 to a connection over a limit."""
+
+ListenerT = TypeVar("ListenerT", bound=trio.abc.Listener[trio.abc.Stream])
+
+
+@final
+class Server:
+    """Receives mail by SMTP and hands it to an intake."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        config: Config | None = None,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare a server; nothing happens before ``serve``.
+
+        ``config``: the protocol's settings; by default those of ``Config`` with this machine's host
+        name. ``policy``: an object with any of the hooks; by default everything is accepted.
+        """
+        self._intake = intake
+        self._config = config or _own_config()
+        self._hooks = Hooks(policy)
+        self._limits = limits or Limits()
+        self._doorkeeper = Doorkeeper(self._limits)
+        self._dialogues: set[Dialogue] = set()
+        self._accepting = trio.CancelScope()
+        self._until = trio.CancelScope()
+
+    async def serve(
+        self,
+        listeners: Sequence[ListenerT],
+        *,
+        task_status: trio.TaskStatus[list[ListenerT]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept connections and talk with each, until drained; to be called once.
+
+        ``task_status.started`` is called with the listeners once they accept. Closes them. Cancellation
+        finishes the commits under way, tries one 421 for each client for at most a second,
+        and closes. A want of file descriptors pauses accepting. No client ends the server.
+        """
+        # The scope lies inside of the nursery's own, so that a drain ends here and not in the caller.
+        with self._until:
+            async with trio.open_nursery() as nursery:
+                with self._accepting:
+                    await trio.serve_listeners(
+                        self._receive, list(listeners), handler_nursery=nursery, task_status=task_status
+                    )
+
+    def drain(self, grace: float = 10.0) -> None:
+        """Stop: listeners close, idle clients get 421 at once, open transactions may finish.
+
+        ``grace``: seconds after which those that have not finished are cut off. ``serve`` returns when
+        all have ended. Nothing that was acknowledged is lost. May be called more than once;
+        the shortest grace counts.
+        """
+        self._until.deadline = min(self._until.deadline, trio.current_time() + grace)
+        self._accepting.cancel()
+        for dialogue in self._dialogues:
+            dialogue.drain()
+
+    async def _receive(self, stream: trio.abc.Stream) -> None:
+        try:
+            client = _client_of(stream)
+        except OSError:
+            # The client reset the connection before it was accepted: there is nobody to talk to.
+            await trio.aclose_forcefully(stream)
+            return
+        refusal = self._doorkeeper.enter(client.address)
+        if refusal is not None:
+            _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)
+            await _refuse(stream, bytes(refusal))
+            return
+        try:
+            await self._hold(Dialogue(stream, client, self._config, self._hooks, self._intake, self._limits))
+        finally:
+            self._doorkeeper.leave(client.address)
+
+    async def _hold(self, dialogue: Dialogue) -> None:
+        self._dialogues.add(dialogue)
+        if self._accepting.cancel_called:
+            dialogue.drain()
+        try:
+            await dialogue.run()
+        finally:
+            self._dialogues.discard(dialogue)
+
+
+def _own_config() -> Config:
+    try:
+        return Config(hostname=socket.gethostname())
+    except ValueError:
+        # A machine may have a name that is no domain; the shortest program runs there too.
+        return Config(hostname="localhost")
+
+
+async def _refuse(stream: trio.abc.Stream, octets: bytes) -> None:
+    with trio.move_on_after(_REFUSAL_TIMEOUT):
+        try:
+            await stream.send_all(octets)
+        except trio.BrokenResourceError:
+            _log.debug("a refused client was gone")
+    await trio.aclose_forcefully(stream)
+
+
+def _client_of(stream: trio.abc.Stream) -> Client:
+    """Give what is known of a client from its connection alone. OSError if it is gone already."""
+    session_id = SessionId(secrets.token_hex(5))
+    if not isinstance(stream, trio.SocketStream) or stream.socket.family not in _INTERNET:
+        return Client(session_id, None, None)
+    host, port, *_ = stream.socket.getpeername()
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return Client(session_id, address, port)
+
+
+_INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})

@@ -1,0 +1,122 @@
+"""A dialogue at the end of a memory stream, and an intake that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+import trio.testing
+
+from smtprecv.message import Client, SessionId
+from smtprecv.policy import Policy
+from smtprecv.protocol import Config, Envelope, Reply
+from smtprecv.server import Incoming, Limits
+from smtprecv.server._dialogue import Dialogue
+from smtprecv.server._hooks import Hooks
+
+CONFIG = Config(hostname="mx.example", max_message_size=100_000)
+CLIENT = Client(SessionId("s1"), None, None)
+
+
+@dataclass
+class Memory:
+    """An intake that keeps what it was given, and fails where it is told to."""
+
+    taken: list[tuple[Client, Envelope, bytes]] = field(default_factory=list)
+    aborted: int = 0
+    on_begin: Exception | None = None
+    on_write: Exception | None = None
+    on_commit: Exception | None = None
+    committing: trio.Event = field(default_factory=trio.Event)
+    may_commit: trio.Event | None = None
+
+    async def begin(self, client: Client) -> Incoming:
+        await trio.lowlevel.checkpoint()
+        if self.on_begin is not None:
+            raise self.on_begin
+        return MemoryIncoming(self)
+
+
+@dataclass
+class MemoryIncoming:
+    """One message on its way into a Memory."""
+
+    memory: Memory
+    octets: bytes = b""
+    is_over: bool = False
+
+    async def write(self, octets: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.memory.on_write is not None:
+            raise self.memory.on_write
+        self.octets += octets
+
+    async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
+        self.memory.committing.set()
+        if self.memory.may_commit is not None:
+            await self.memory.may_commit.wait()
+        if self.memory.on_commit is not None:
+            raise self.memory.on_commit
+        self.is_over = True
+        self.memory.taken.append((client, envelope, self.octets))
+        return [Reply(250, f"queued as {len(self.memory.taken)}")]
+
+    async def abort(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.memory.aborted += 1
+
+
+class Peer:
+    """The client's end: says lines and reads replies."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.unread = b""
+
+    async def say(self, *lines: str) -> None:
+        await self.stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
+
+    async def hear(self) -> str:
+        """Give the next line; empty at the end."""
+        while b"\r\n" not in self.unread:
+            octets = await self.stream.receive_some()
+            if not octets:
+                return ""
+            self.unread += octets
+        line, _, self.unread = self.unread.partition(b"\r\n")
+        return line.decode()
+
+    async def reply(self) -> str:
+        """Give the next reply, its last line of several."""
+        line = await self.hear()
+        while line[3:4] == "-":
+            line = await self.hear()
+        return line
+
+    async def ask(self, *lines: str) -> str:
+        """Say lines and give the next reply."""
+        await self.say(*lines)
+        return await self.reply()
+
+    async def open_transaction(self) -> None:
+        """Go as far as an accepted recipient."""
+        for line in ("EHLO client.example", "MAIL FROM:<a@client.example>", "RCPT TO:<b@mx.example>"):
+            assert (await self.ask(line)).startswith("250")
+
+
+@asynccontextmanager
+async def dialogue(
+    intake: Memory, policy: Policy | None = None, limits: Limits | None = None
+) -> AsyncIterator[tuple[Peer, Dialogue]]:
+    """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        held = Dialogue(ours, CLIENT, CONFIG, Hooks(policy), intake, limits or Limits())
+        nursery.start_soon(held.run)
+        peer = Peer(theirs)
+        await peer.reply()
+        yield peer, held
+        await theirs.aclose()

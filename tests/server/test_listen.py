@@ -1,0 +1,54 @@
+"""Addresses as people write them, and the sockets they become."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from smtprecv.errors import ConfigError
+from smtprecv.server import address_of, listen, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:25", ("127.0.0.1", 25)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("mx-1.example.com:2525", ("mx-1.example.com", 2525)),
+    ],
+)
+def test_addresses_are_read(text: str, address: tuple[str, int]) -> None:
+    """HOST:PORT, with an IPv6 address in brackets."""
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "25", ":25", "::1:25", "[::1]", "host:", "host:65536", "host:-1", "a b:25", "host:٢٥"]
+)
+def test_anything_else_is_refused_by_name(text: str) -> None:
+    """The error names the text that can't be read."""
+    with pytest.raises(ConfigError, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_port_zero_is_a_free_port(host: str) -> None:
+    """The system chooses the port, and `address_of` tells it in the form that `listen` reads."""
+    [listener] = await listen(f"{host}:0")
+    address = address_of(listener)
+    async with listener:
+        name, port = parse_address(address)
+        stream = await trio.open_tcp_stream(name, port)
+        await stream.aclose()
+
+    assert address.startswith(f"{host}:")
+    assert port > 0
+
+
+async def test_a_port_in_use_is_an_os_error() -> None:
+    """Two servers cannot silently share a port."""
+    [listener] = await listen("127.0.0.1:0")
+    async with listener:
+        with pytest.raises(OSError, match=r"in use"):
+            await listen(address_of(listener))

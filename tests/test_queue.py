@@ -1,0 +1,491 @@
+"""The runner: what is delivered when, what is recorded, and what is never done twice."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+import trio.testing
+
+from smtprecv.delivery import Attempt, Delivery
+from smtprecv.errors import ConfigError, SpoolError
+from smtprecv.message import Client, QueueId, SessionId
+from smtprecv.protocol import Envelope, Recipient, Reply, parse_forward_path, parse_reverse_path
+from smtprecv.queue import Report, run_once, run_queue
+from smtprecv.retry import Backoff
+from smtprecv.spool import Entry, Spool, Status, open_spool
+
+T = TypeVar("T")
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+MINUTE = dt.timedelta(minutes=1)
+CLIENT = Client(SessionId("s1"), None, None)
+OK, LATER, NEVER = Reply(250, "ok"), Reply(451, "later"), Reply(550, "never")
+PLAIN = Backoff(first=5 * MINUTE, longest=60 * MINUTE, give_up_after=dt.timedelta(hours=2), jitter=0)
+
+
+def now() -> dt.datetime:
+    """Give the wall time of the tests: it runs with Trio's clock."""
+    return EPOCH + dt.timedelta(seconds=trio.current_time())
+
+
+async def on_the_spot(work: Callable[[], T], /) -> T:
+    """Run what blocks in the loop, because a MockClock takes a task that waits for a thread as idle."""
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
+@asynccontextmanager
+async def spooling(path: Path) -> AsyncIterator[Spool]:
+    """Open a spool that works under a MockClock."""
+    async with open_spool(path / "queue", run_in_thread=on_the_spot) as spool:
+        yield spool
+
+
+def envelope(*addresses: str) -> Envelope:
+    """Give an envelope from <a@example.com> to these."""
+    recipients = tuple(Recipient(parse_forward_path(address)) for address in addresses)
+    return Envelope(parse_reverse_path("a@example.com"), recipients=recipients)
+
+
+async def accept(spool: Spool, *addresses: str) -> QueueId:
+    """Accept a message for these, received now."""
+    draft = await spool.begin(now())
+    await draft.write(b"Subject: x\r\n\r\nbody\r\n")
+    entry = await draft.commit(CLIENT, envelope(*(addresses or ("b@example.com",))), now())
+    return entry.queue_id
+
+
+@dataclass
+class Scripted:
+    """A delivery that answers for each recipient by a script, and notes what it was asked."""
+
+    script: Callable[[str, int], Reply] = lambda _address, _attempt: OK
+    offered: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        await trio.lowlevel.checkpoint()
+        addresses = tuple(str(recipient) for recipient in attempt.recipients)
+        self.offered.append((trio.current_time(), addresses))
+        return [self.script(address, len(self.offered)) for address in addresses]
+
+
+async def one(spool: Spool) -> Entry:
+    """Give the one entry of a spool."""
+    [entry] = await spool.entries()
+    return entry
+
+
+async def start(nursery: trio.Nursery, spool: Spool, delivery: Delivery) -> None:
+    """Run the queue beside the test."""
+    await nursery.start(partial(run_queue, spool, delivery, PLAIN, now=now))
+
+
+# What becomes of a message.
+
+
+async def test_fresh_mail_is_delivered_at_once_and_gone(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """The usual message: accepted, delivered, removed, without a wait."""
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        began = trio.current_time()
+        await accept(spool)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert [addresses for _, addresses in delivery.offered] == [("b@example.com",)]
+        assert trio.current_time() - began < 1
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_mail_from_before_the_start_is_delivered(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """What an earlier process accepted is due when the queue starts."""
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await trio.sleep(1)
+
+        assert len(delivery.offered) == 1
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_served_is_not_offered_again(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Design, promise 2: one recipient's failure does not repeat another's delivery."""
+    delivery = Scripted(lambda address, attempt: LATER if address[0] == "b" and attempt < 3 else OK)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await accept(spool, "b@example.com", "c@example.com")
+        await trio.sleep(60 * 60)
+
+        assert [addresses for _, addresses in delivery.offered] == [
+            ("b@example.com", "c@example.com"),
+            ("b@example.com",),
+            ("b@example.com",),
+        ]
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_attempts_follow_the_schedule_to_the_end(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Waits double from 5 minutes; the last attempt falls on the give-up time, and then it is failed and visible."""
+    delivery = Scripted(lambda _address, _attempt: LATER)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        began = trio.current_time()
+        await accept(spool)
+        await trio.sleep(24 * 60 * 60)
+        entry = await one(spool)
+        nursery.cancel_scope.cancel()
+
+    minutes = [(time - began) / 60 for time, _ in delivery.offered]
+    assert minutes == pytest.approx([0, 5, 15, 35, 75, 120], abs=0.1)
+    assert [standing.status for standing in entry.standings] == [Status.FAILED]
+    assert entry.standings[0].last == LATER
+    assert entry.standings[0].attempts == 6
+    assert entry.due is None
+
+
+async def test_a_5yz_is_final_and_kept(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A refused recipient is not tried again by itself, stays visible, and the reply is remembered."""
+    delivery = Scripted(lambda address, _attempt: NEVER if address[0] == "b" else OK)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await accept(spool, "b@example.com", "c@example.com")
+        await trio.sleep(24 * 60 * 60)
+        entry = await one(spool)
+        nursery.cancel_scope.cancel()
+
+    assert len(delivery.offered) == 1
+    assert [(standing.status, standing.last) for standing in entry.standings] == [
+        (Status.FAILED, NEVER),
+        (Status.DELIVERED, OK),
+    ]
+
+
+class Raising:
+    """A delivery that raises, or answers amiss."""
+
+    def __init__(self, outcome: object) -> None:
+        self.outcome = outcome
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome  # type: ignore[return-value]  # the point is to return what is wrong
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (ValueError("secret"), "ValueError: secret"),
+        ([], "ValueError: 0 replies for 1 pending recipients"),
+        ([OK, OK], "ValueError: 2 replies for 1 pending recipients"),
+        ([Reply(354, "go")], "ValueError: a 3yz reply says nothing about a delivery"),
+        (None, "TypeError"),
+    ],
+)
+async def test_a_delivery_that_fails_is_tried_again(
+    outcome: object, error: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Design, section 4: an exception, or an answer that is none, is 451 for each, and its text stays inside."""
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, Raising(outcome))
+        await accept(spool)
+        await trio.sleep(60)
+        entry = await one(spool)
+        nursery.cancel_scope.cancel()
+
+    [standing] = entry.standings
+    assert standing.status is Status.PENDING
+    assert standing.last is not None
+    assert str(standing.last) == "451 4.3.0 local error in delivery"
+    assert entry.error is not None
+    assert entry.error.startswith(error)
+
+
+async def test_a_retry_policy_that_raises_loses_no_outcome(tmp_path: Path) -> None:
+    """A bug in a retry policy ends the run; what was delivered before is recorded as delivered."""
+
+    class Broken:
+        def next_attempt(
+            self, queue_id: QueueId, attempts: int, received: dt.datetime, now: dt.datetime
+        ) -> dt.datetime | None:
+            raise ZeroDivisionError
+
+    delivery = Scripted(lambda address, _attempt: OK if address[0] == "b" else LATER)
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com")
+        with pytest.RaisesGroup(ZeroDivisionError):
+            await run_once(spool, delivery, Broken(), now=now)
+        entry = await one(spool)
+
+    assert [standing.status for standing in entry.standings] == [Status.DELIVERED, Status.PENDING]
+
+
+# What a crash or a cancellation leaves.
+
+
+@dataclass
+class Checked(Scripted):
+    """A delivery that can tell what it has done."""
+
+    done: set[str] = field(default_factory=set)
+    asked: int = 0
+
+    async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        return str(recipient) in self.done
+
+
+async def test_is_delivered_spares_a_second_copy(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A crash between a delivery and its record causes no second delivery where the delivery can tell."""
+    delivery = Checked(done={"b@example.com"})
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com")
+        report = await run_once(spool, delivery, PLAIN, now=now)
+
+        assert [addresses for _, addresses in delivery.offered] == [("c@example.com",)]
+        assert report == Report(delivered=2)
+        assert await spool.entries() == []
+
+
+async def test_a_message_that_was_delivered_whole_is_not_offered(tmp_path: Path) -> None:
+    """If every recipient has it already, `deliver` is not called at all."""
+    delivery = Checked(done={"b@example.com"})
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+        await run_once(spool, delivery, PLAIN, now=now)
+
+        assert delivery.offered == []
+        assert await spool.entries() == []
+
+
+async def test_fresh_mail_is_not_asked_about(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Nobody can have delivered what this process has just accepted: its first attempt asks nothing."""
+    delivery = Checked(lambda _address, attempt: LATER if attempt == 1 else OK)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await accept(spool)
+        await trio.sleep(60)
+        assert (len(delivery.offered), delivery.asked) == (1, 0)
+
+        await trio.sleep(600)
+        assert (len(delivery.offered), delivery.asked) == (2, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancellation_repeats_the_attempt_and_ends_the_claim(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A delivery that was cancelled is due again at once, for whoever runs the queue next."""
+
+    class Hanging:
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool:
+        with trio.move_on_after(10):
+            async with trio.open_nursery() as nursery:
+                await start(nursery, spool, Hanging())
+                await accept(spool)
+        assert (await one(spool)).attempts == 0
+
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=1)
+
+
+class Flaky:
+    """A spool whose `record`, `claim` or `recover` fails for a while."""
+
+    def __init__(self, spool: Spool, **failures: int) -> None:
+        self._spool = spool
+        self.failures = failures
+
+    def __getattr__(self, name: str) -> object:
+        """Give the spool's own method, or one that fails, as often as it was told to."""
+        method = getattr(self._spool, name)
+        if not self.failures.get(name):
+            return method
+
+        async def fail(*args: object) -> None:
+            await trio.lowlevel.checkpoint()
+            self.failures[name] -= 1
+            msg = "the disk is on fire"
+            raise SpoolError(msg)
+
+        return fail
+
+
+async def test_an_outcome_is_recorded_until_it_is_and_never_delivered_twice(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Design, section 5: the recording is repeated, never the delivery."""
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        flaky = Flaky(spool, record=7)
+        await start(nursery, flaky, delivery)  # type: ignore[arg-type]  # a Spool but for its type
+        await accept(spool)
+        await trio.sleep(3600)
+
+        assert flaky.failures["record"] == 0
+        assert len(delivery.offered) == 1
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_spool_in_trouble_does_not_end_the_queue(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """When the queue cannot be read it is read again later; so are the owners."""
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await accept(spool)
+        flaky = Flaky(spool, claim=3, recover=2)
+        await start(nursery, flaky, delivery)  # type: ignore[arg-type]  # a Spool but for its type
+        await trio.sleep(300)
+
+        assert flaky.failures == {"claim": 0, "recover": 0}
+        assert len(delivery.offered) == 1
+        nursery.cancel_scope.cancel()
+
+
+# Order and limits.
+
+
+@dataclass
+class Gated:
+    """A delivery that holds every attempt until it is let go, and counts those under way."""
+
+    gate: trio.Event = field(default_factory=trio.Event)
+    under_way: int = 0
+    most: int = 0
+    served: int = 0
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.gate.wait()
+        self.under_way -= 1
+        self.served += 1
+        return [OK]
+
+
+async def test_no_more_attempts_than_slots(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """`concurrency` bounds fresh mail and retries together, and all are served in the end."""
+    delivery = Gated()
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        for _ in range(10):
+            await accept(spool)
+        await nursery.start(partial(run_queue, spool, delivery, PLAIN, now=now, concurrency=4))
+        for _ in range(150):
+            await accept(spool)
+        await trio.testing.wait_all_tasks_blocked()
+        assert delivery.most <= 4
+        delivery.gate.set()
+        await trio.sleep(60)
+
+        assert delivery.served == 160
+        assert delivery.most <= 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_slot_is_kept_for_fresh_mail(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Fresh mail never waits behind retries alone, however many are due."""
+    delivery = Gated()
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        for _ in range(10):
+            await accept(spool)
+        await nursery.start(partial(run_queue, spool, delivery, PLAIN, now=now, concurrency=4))
+        await trio.testing.wait_all_tasks_blocked()
+        assert delivery.under_way == 3
+
+        await accept(spool)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert delivery.under_way == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_place_is_too_few(tmp_path: Path) -> None:
+    """With a single slot either fresh mail or retries would wait for ever."""
+    async with spooling(tmp_path) as spool:
+        with pytest.raises(ConfigError):
+            await run_once(spool, Scripted(), concurrency=1)
+
+
+async def test_a_step_of_the_clock_does_no_harm(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Sleeps are capped and computed anew: when the wall clock leaps forward, what is due then is tried soon."""
+    offset = dt.timedelta()
+    delivery = Scripted(lambda _address, attempt: LATER if attempt == 1 else OK)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await nursery.start(partial(run_queue, spool, delivery, PLAIN, now=lambda: now() + offset))
+        await accept(spool)
+        await trio.sleep(1)
+        offset = dt.timedelta(hours=1)
+
+        await trio.sleep(60)
+
+        assert len(delivery.offered) == 2
+        nursery.cancel_scope.cancel()
+
+
+# One pass.
+
+
+async def test_a_pass_tries_what_is_due_and_reports(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """`run_once` tries each due message once, and leaves what is not due alone."""
+    answers = {"ok": OK, "later": LATER, "never": NEVER}
+    delivery = Scripted(lambda address, _attempt: answers[address.partition("@")[0]])
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "ok@example.com", "later@example.com", "never@example.com")
+        await accept(spool, "ok@example.com")
+
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=2, deferred=1, failed=1)
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report()
+        await trio.sleep(301)
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(deferred=1)
+
+
+async def test_a_pass_over_named_messages(tmp_path: Path) -> None:
+    """Named messages are tried due or not, failed recipients included; busy and missing ones are told."""
+    outcome = NEVER
+    delivery = Scripted(lambda _address, _attempt: outcome)
+    nobody = QueueId("0" * 20)
+    async with spooling(tmp_path) as spool, spooling(tmp_path) as other:
+        failed, untouched, busy = [await accept(spool) for _ in range(3)]
+        assert await run_once(spool, delivery, PLAIN, ids=[failed], now=now) == Report(failed=1)
+        await other.claim_ids([busy])
+        outcome = OK
+
+        report = await run_once(spool, delivery, PLAIN, ids=[failed, nobody, failed, busy], now=now)
+
+        assert report == Report(delivered=1, busy=(busy,), missing=(nobody,))
+        assert [entry.queue_id for entry in await spool.entries()] == [untouched, busy]
+        assert await run_once(spool, delivery, PLAIN, ids=[], now=now) == Report()
+
+
+async def test_two_runners_never_try_one_message_together(tmp_path: Path) -> None:
+    """Two processes may run one queue: each message is claimed by one of them."""
+    first, second = Scripted(), Scripted()
+    async with spooling(tmp_path) as spool, spooling(tmp_path) as other:
+        for _ in range(50):
+            await accept(spool)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(run_once, spool, first, PLAIN, now=now))
+            nursery.start_soon(partial(run_once, other, second, PLAIN, now=now))
+
+        assert len(first.offered) + len(second.offered) == 50
+        assert await spool.entries() == []
