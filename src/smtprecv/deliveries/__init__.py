@@ -1,1 +1,5 @@
-"""d."""
+"""Ready-made deliveries."""
+
+from smtprecv.deliveries._maildir import Maildir
+
+__all__ = ["Maildir"]

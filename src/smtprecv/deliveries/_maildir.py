@@ -1,0 +1,158 @@
+"""Delivery into Maildirs: one file for each recipient, whole and on disk, or not there at all.
+
+A file is written under tmp/, fsynced, renamed into new/, and new/ is fsynced; only then is the
+answer 250. Its name follows from the message and the recipient, the same in every attempt:
+what is done twice is there once, and ``is_delivered`` finds it again. All work on files is done
+in threads; a message up to 1 MiB takes one hop for each recipient.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+import trio
+
+from smtprecv.deliveries._folder import FolderTemplate
+from smtprecv.deliveries._mailfile import MailFile, is_placed, prepare
+from smtprecv.delivery import Attempt
+from smtprecv.errors import SpoolError
+from smtprecv.protocol import Body, EnhancedStatus, Recipient, Reply
+from smtprecv.spool import Entry, RunInThread
+from smtprecv.trace import trace_fields
+
+_T = TypeVar("_T")
+
+_BATCH_SIZE: Final = 1024 * 1024
+_HASH_SIZE: Final = 16
+_HOST_SIZE: Final = 128
+_PREPARED_SIZE: Final = 10_000
+_DELIVERED: Final = Reply(250, "delivered", EnhancedStatus(2, 0, 0))
+
+# Our fault is never a permanent refusal.
+_STATUSES: Final[Mapping[int | None, tuple[int, EnhancedStatus]]] = {
+    errno.ENOSPC: (452, EnhancedStatus(4, 3, 1)),
+    errno.EDQUOT: (452, EnhancedStatus(4, 2, 2)),
+}
+_OTHER_STATUS: Final = (451, EnhancedStatus(4, 3, 0))
+
+
+@final
+class Maildir:
+    """A Delivery into the Maildir of each recipient, which is made when its first message comes.
+
+    ``template``: the path of the Maildirs, with placeholders as in FolderTemplate (ConfigError for a bad one).
+    ``hostname``: the receiver's name in Received fields and file names. Folders get the
+    mode 0700, files 0600. Line ends are stored as LF, and the octets of BODY=BINARYMIME unchanged,
+    below Return-Path, Delivered-To and Received.
+
+    Replies: 250 2.0.0 when file and folder are on disk; 452 4.3.1 for a full disk, 452 4.2.2 for a
+    quota, 451 4.3.0 for every other error of the system, each for its recipient alone. A cancelled
+    attempt leaves nothing behind but what it had finished. A recipient whose address stands in
+    the envelope twice gets one file.
+    """
+
+    def __init__(
+        self, template: str | Path, *, hostname: str | None = None, run_in_thread: RunInThread | None = None
+    ) -> None:
+        """Take the settings; touch no file."""
+        self._template: Final = FolderTemplate(template)
+        self._hostname: Final = hostname or socket.gethostname()
+        self._run: Final[RunInThread] = run_in_thread or _run_in_thread
+        self._prepared: Final[set[Path]] = set()
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        """Write one file for each pending recipient."""
+        return [await self._answer(attempt, recipient) for recipient in attempt.recipients]
+
+    async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
+        """Look for the file under new/ and, whatever a mail reader made of its name, under cur/.
+
+        A file that was deleted or filed elsewhere is not found. OSError if a folder cannot be read.
+        """
+        folder = self._template.folder(recipient.forward_path.mailbox)
+        prefix = _name_prefix(entry, recipient)
+        return await self._run(partial(is_placed, folder, prefix + _escaped_host(self._hostname), prefix))
+
+    async def _answer(self, attempt: Attempt, recipient: Recipient) -> Reply:
+        folder = self._template.folder(recipient.forward_path.mailbox)
+        try:
+            if folder not in self._prepared:
+                await self._run(partial(prepare, folder, self._template.prefix))
+                self._note_prepared(folder)
+            await self._write(attempt, recipient, folder)
+        except OSError as error:
+            self._prepared.discard(folder)
+            code, status = _STATUSES.get(error.errno, _OTHER_STATUS)
+            return Reply(code, error.strerror or str(error), status)
+        except SpoolError as error:
+            code, status = _OTHER_STATUS
+            return Reply(code, str(error), status)
+        return _DELIVERED
+
+    async def _write(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
+        """Write and place one file, with as many hops into a thread as the message has batches."""
+        line_ends = LineEnds(attempt.envelope.parameters.body)
+        file = MailFile(folder, _name_prefix(attempt.entry, recipient) + _escaped_host(self._hostname))
+        batch = [line_ends.convert(trace_fields(attempt.entry, recipient, self._hostname))]
+        batch_size = 0
+        try:
+            async with attempt.message.chunks() as chunks:
+                async for chunk in chunks:
+                    batch.append(line_ends.convert(chunk))
+                    batch_size += len(chunk)
+                    if batch_size >= _BATCH_SIZE:
+                        await self._run(partial(file.write, batch))
+                        batch, batch_size = [], 0
+            await self._run(partial(file.place, [*batch, line_ends.rest()]))
+        finally:
+            if file.is_open:
+                with trio.CancelScope(shield=True):
+                    await self._run(file.discard)
+
+    def _note_prepared(self, folder: Path) -> None:
+        if len(self._prepared) >= _PREPARED_SIZE:
+            self._prepared.clear()
+        self._prepared.add(folder)
+
+
+@final
+class LineEnds:
+    """Turns the CRLF of mail data into LF, however it is cut into pieces; BODY=BINARYMIME is left as it is."""
+
+    def __init__(self, body: Body) -> None:
+        """Begin a message."""
+        self._is_binary = body is Body.BINARY_MIME
+        self._held = b""
+
+    def convert(self, octets: bytes) -> bytes:
+        """Give the next piece; a CR at its end waits for what follows."""
+        if self._is_binary:
+            return octets
+        octets = self._held + octets
+        self._held = b"\r" if octets.endswith(b"\r") else b""
+        return octets.removesuffix(b"\r").replace(b"\r\n", b"\n")
+
+    def rest(self) -> bytes:
+        """Give what still waits at the end of the message."""
+        held, self._held = self._held, b""
+        return held
+
+
+def _name_prefix(entry: Entry, recipient: Recipient) -> str:
+    """Name the delivery: when the message came, which it is, and whose copy, with no reference to the attempt."""
+    digest = hashlib.sha256(str(recipient).encode()).hexdigest()[:_HASH_SIZE]
+    return f"{int(entry.received.timestamp())}.{entry.queue_id}{digest}."
+
+
+def _escaped_host(hostname: str) -> str:
+    return hostname[:_HOST_SIZE].replace("/", "\\057").replace(":", "\\072")
+
+
+async def _run_in_thread(function: Callable[[], _T]) -> _T:
+    return await trio.to_thread.run_sync(function)

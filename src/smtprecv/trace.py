@@ -1,0 +1,115 @@
+"""The trace fields that a delivery puts on top of a message (RFC 5321 section 4.4).
+
+Pure. Its one rule: nothing that a client said can end a line, leave its clause or begin a
+comment. A word that came from outside passes ``_name`` or ``_line_safe`` before it is
+written, and non-ASCII characters pass only where the client asked for SMTPUTF8. Lines end
+with CRLF; a delivery that stores LF converts the fields together with the message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.utils import format_datetime
+from typing import Final
+
+from smtprecv.message import Client
+from smtprecv.protocol import AddressLiteral, Domain, Mailbox, MailParameters, Recipient, ReversePath
+from smtprecv.spool import Entry
+
+_LINE_SIZE: Final = 78  # RFC 5322 section 2.1.1: the length that a line SHOULD keep to
+_NAME_SIZE: Final = 255
+_NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_.:\u0080-\U0010ffff-]")  # the colon: IPv6 literals
+
+
+def trace_fields(entry: Entry, recipient: Recipient, hostname: str) -> bytes:
+    """Give all that stands on top of the copy for ``recipient``: Return-Path, Delivered-To, Received."""
+    return b"".join(
+        (
+            return_path_field(entry.envelope.reverse_path, is_utf8=entry.envelope.parameters.smtputf8),
+            delivered_to_field(recipient, is_utf8=entry.envelope.parameters.smtputf8),
+            received_field(entry, hostname, recipient),
+        )
+    )
+
+
+def received_field(entry: Entry, hostname: str, recipient: Recipient | None = None) -> bytes:
+    """Give the Received field: from whom, by ``hostname``, how, under which queue id, for whom, when.
+
+    ``recipient`` is named in the FOR clause. Give it only for a copy that nobody but this recipient
+    sees: a field that names one recipient to another tells of blind copies (RFC 5321 section 7.2).
+    """
+    is_utf8 = entry.envelope.parameters.smtputf8
+    clauses = [
+        *_from_clause(entry.client, is_utf8=is_utf8),
+        f"by {_name(hostname, is_utf8=is_utf8)}",
+        f"with {_protocol(entry.client, entry.envelope.parameters)}",
+        f"id {_name(entry.queue_id, is_utf8=False)}",
+    ]
+    if recipient is not None:
+        clauses.append(f"for <{_address(recipient.forward_path.mailbox, is_utf8=is_utf8)}>")
+    clauses[-1] += ";"
+    return _field("Received", [*clauses, format_datetime(entry.received)])
+
+
+def return_path_field(reverse_path: ReversePath, *, is_utf8: bool = False) -> bytes:
+    """Give the Return-Path field, which keeps the reverse-path; ``<>`` for the null reverse-path."""
+    address = "" if reverse_path.mailbox is None else _address(reverse_path.mailbox, is_utf8=is_utf8)
+    return _field("Return-Path", [f"<{address}>"])
+
+
+def delivered_to_field(recipient: Recipient, *, is_utf8: bool = False) -> bytes:
+    """Give the Delivered-To field, which says whose copy it is and lets a forwarder see a loop."""
+    return _field("Delivered-To", [_address(recipient.forward_path.mailbox, is_utf8=is_utf8)])
+
+
+def _from_clause(client: Client, *, is_utf8: bool) -> list[str]:
+    words = [f"from {_name(client.session.hello or 'unknown', is_utf8=is_utf8)}"]
+    host = "" if client.host is None else f"{_name(client.host, is_utf8=is_utf8)} "
+    if client.address is not None:
+        words.append(f"({host}{_name(str(AddressLiteral(client.address)), is_utf8=False)})")
+    if client.ident is not None:
+        words.append(f"(ident {_name(client.ident, is_utf8=is_utf8)})")
+    return words
+
+
+def _protocol(client: Client, parameters: MailParameters) -> str:
+    """Name the protocol (RFC 3848, RFC 6531 section 4.3)."""
+    session = client.session
+    if not session.is_extended:
+        return "SMTP"
+    kind = "UTF8SMTP" if parameters.smtputf8 else "ESMTP"
+    return kind + "S" * session.is_secure + "A" * (session.identity is not None)
+
+
+def _address(mailbox: Mailbox, *, is_utf8: bool) -> str:
+    domain = mailbox.domain
+    if is_utf8 and isinstance(domain, Domain):
+        # RFC 6531 section 3.7.3: U-labels, if they stand for this very name and can be shown.
+        unicode = domain.unicode
+        if unicode.isprintable() and Domain.from_text(unicode) == domain:
+            mailbox = Mailbox(mailbox.local_part, Domain(unicode))
+    return _line_safe(str(mailbox), is_utf8=is_utf8)
+
+
+def _name(text: str, *, is_utf8: bool) -> str:
+    """Make one word of what somebody calls himself; an address literal keeps its brackets."""
+    text = _line_safe(text[:_NAME_SIZE], is_utf8=is_utf8)
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_NOT_IN_NAME.sub('?', text[1:-1])}]"
+    return _NOT_IN_NAME.sub("?", text) or "unknown"
+
+
+def _line_safe(text: str, *, is_utf8: bool) -> str:
+    return "".join(c if c.isprintable() and (is_utf8 or c.isascii()) else "?" for c in text)
+
+
+def _field(name: str, clauses: Iterable[str]) -> bytes:
+    """Write a field, folded between clauses (RFC 5322 section 2.2.3)."""
+    lines = [f"{name}:"]
+    for clause in clauses:
+        if len(lines[-1]) + 1 + len(clause) <= _LINE_SIZE or lines[-1] == f"{name}:":
+            lines[-1] += f" {clause}"
+        else:
+            lines.append(f"\t{clause}")
+    return "".join(f"{line}\r\n" for line in lines).encode()
