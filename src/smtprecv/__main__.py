@@ -1,0 +1,7 @@
+"""``python -m smtprecv``: the command, where no script is installed."""
+
+import sys
+
+from smtprecv.cli import main
+
+sys.exit(main())

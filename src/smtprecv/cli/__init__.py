@@ -1,0 +1,73 @@
+"""The command ``smtprecv``: receive mail, run its queue, look at it.
+
+Its one rule: whatever can be the operator's to mend is one line on standard error that names the
+culprit, and an exit status: 2 for what was asked wrongly, 1 for what could not be done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from io import TextIOWrapper
+from typing import Final
+
+import trio
+
+from smtprecv.cli._arguments import Options, parse_arguments
+from smtprecv.cli._runqueue import runqueue
+from smtprecv.cli._serve import serve
+from smtprecv.cli._showqueue import showqueue
+from smtprecv.cli._terminal import OneLineFormatter, reason, say
+from smtprecv.errors import ConfigError, SpoolError
+
+__all__ = ["main"]
+
+_COMMANDS: Final[Mapping[str, Callable[[Options], Awaitable[int]]]] = {
+    "serve": serve,
+    "runqueue": runqueue,
+    "showqueue": showqueue,
+}
+
+_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+_PIPE_BROKEN: Final = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default those of the process, and give its exit status.
+
+    SystemExit for ``--help``, ``--version`` and arguments that cannot be read.
+    """
+    options = parse_arguments(argv)
+    # What a pass does is in its one line of output: cron mails whatever else is said.
+    _configure_output(logging.INFO if options.command == "serve" else logging.WARNING)
+    complain = partial(say, f"smtprecv {options.command}")
+    status = 0
+    try:
+        status = trio.run(_COMMANDS[options.command], options)
+        sys.stdout.flush()
+    except* KeyboardInterrupt:
+        status = _INTERRUPTED
+    except* BrokenPipeError:
+        # Nobody reads: not an error. What is still in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _PIPE_BROKEN
+    except* ConfigError as errors:
+        complain(reason(errors))
+        status = 2
+    except* (SpoolError, OSError) as errors:
+        complain(reason(errors))
+        status = 1
+    return status
+
+
+def _configure_output(level: int) -> None:
+    """Log to standard error; let no character that the terminal lacks end the command."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,236 @@
+"""The words of the command line, and what may stand behind each.
+
+A value is read where it is given, so that the message can name the argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, NoReturn, TypeAlias, TypeVar, final
+
+from smtprecv.cli._terminal import printable
+from smtprecv.deliveries import Maildir
+from smtprecv.delivery import Delivery
+from smtprecv.errors import ConfigError
+from smtprecv.message import QueueId
+from smtprecv.protocol import Config, parse_host
+from smtprecv.retry import Backoff
+from smtprecv.server import Limits, parse_address
+
+MakeDelivery: TypeAlias = Callable[[str], Delivery]
+"""Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
+
+_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd])")
+_UNITS: Final = {
+    "s": dt.timedelta(seconds=1),
+    "m": dt.timedelta(minutes=1),
+    "h": dt.timedelta(hours=1),
+    "d": dt.timedelta(days=1),
+}
+_LONGEST: Final = dt.timedelta(days=3650)
+
+_CONFIG: Final = Config("localhost")
+_LIMITS: Final = Limits()
+
+
+@final
+class Options(argparse.Namespace):
+    """The arguments of one command; a command has those that its parser defines."""
+
+    command: str
+    queue: Path
+    deliver: MakeDelivery | None
+    hostname: str
+    listen: list[str]
+    accept_domain: list[str]
+    accept_any: bool
+    max_message_size: int
+    max_recipients: int
+    max_hops: int
+    max_connections: int
+    max_connections_per_client: int
+    retry_first: dt.timedelta
+    retry_max: dt.timedelta
+    give_up: dt.timedelta
+    grace: dt.timedelta
+    runqueue: bool
+    json: bool
+    ids: list[QueueId]
+
+    @property
+    def backoff(self) -> Backoff:
+        """The retry policy that the arguments describe; ConfigError if it would spin or run backwards."""
+        return Backoff(first=self.retry_first, longest=self.retry_max, give_up_after=self.give_up)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> Options:
+    """Read the arguments. SystemExit with status 2 and one line for wrong ones, 0 for ``--help`` and ``--version``."""
+    return _parser().parse_args(argv, namespace=Options())
+
+
+@final
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, without the usage."""
+        self.exit(2, f"{self.prog}: {printable(message)}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="smtprecv", description="Receive mail by SMTP.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"smtprecv {version('smtprecv')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (add_arguments, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        command.add_argument("--queue", required=True, metavar="DIR", type=_value(_folder), help="the queue's folder")
+        add_arguments(command)
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--listen", required=True, action="append", metavar="HOST:PORT", type=_value(_address),
+        help="where to listen, [::1]:PORT for IPv6; port 0 lets the system choose; may be repeated")  # fmt: skip
+    _add_delivery(parser, is_required=False)
+    accept = parser.add_mutually_exclusive_group()
+    accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=_value(_host),
+        help="take mail for every local part of this domain, and for no other domain; may be repeated")  # fmt: skip
+    accept.add_argument("--accept-any", action="store_true", help="take mail for everybody, and not only on loopback")
+    for name, default, least in _NUMBERS:
+        metavar = "OCTETS" if name.endswith("size") else "N"
+        add(f"--{name}", metavar=metavar, type=_value(_number(least)), default=default, help="default %(default)s")
+    add("--grace", metavar="DURATION", type=_value(_duration), default="10s",
+        help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
+    add("--no-runqueue", dest="runqueue", action="store_false", help="only receive; the queue is run by somebody else")
+
+
+def _add_runqueue(parser: argparse.ArgumentParser) -> None:
+    _add_delivery(parser, is_required=True)
+    _add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
+
+
+def _add_showqueue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="write one object a line")
+    parser.epilog = (
+        "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
+        "error and recipients; those of a recipient are address, status, attempts, last_reply and next_attempt."
+    )
+    _add_ids(parser, "show this message; by default all")
+
+
+def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID", type=QueueId, help=text)
+
+
+def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
+    add = parser.add_argument
+    add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery),
+        help="where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's")  # fmt: skip
+    add("--hostname", metavar="NAME", type=_value(_host), default=socket.gethostname(),
+        help="this receiver's own name, default %(default)s")  # fmt: skip
+    for name, default, text in _DURATIONS:
+        add(f"--{name}", metavar="DURATION", type=_value(_duration), default=default, help=f"{text}, default {default}")
+
+
+_COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {
+    "serve": (_add_serve, "receive mail, and run the queue"),
+    "runqueue": (_add_runqueue, "try once what is due, or the messages named"),
+    "showqueue": (_add_showqueue, "show the messages in the queue"),
+}
+
+_NUMBERS: Final[Sequence[tuple[str, int, int]]] = (
+    # RFC 5321 section 4.5.3.1.7 and section 4.5.3.1.8 set the least of the first two.
+    ("max-message-size", _CONFIG.max_message_size, 64 * 1024),
+    ("max-recipients", _CONFIG.max_recipients, 100),
+    ("max-hops", _CONFIG.max_hops, 1),
+    ("max-connections", _LIMITS.max_connections, 1),
+    ("max-connections-per-client", _LIMITS.max_connections_per_client, 1),
+)
+
+_DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
+    ("retry-first", "5m", "the wait after the first failure; each next one is twice as long"),
+    ("retry-max", "4h", "the longest wait"),
+    ("give-up", "5d", "the age past which a message is not tried again"),
+)
+
+
+_T = TypeVar("_T")
+
+
+def _value(read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """Let argparse name the argument whose value cannot be read."""
+
+    def convert(text: str) -> _T:
+        try:
+            return read(text)
+        except (ConfigError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _duration(text: str) -> dt.timedelta:
+    match = _DURATION.fullmatch(text)
+    duration = _LONGEST if match is None else int(match["number"]) * _UNITS[match["unit"]]
+    if match is None or duration > _LONGEST:
+        msg = f"{text!r} is not a duration of at most 3650d, written 30s, 5m, 4h or 5d"
+        raise ValueError(msg)
+    return duration
+
+
+def _number(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= least):
+            msg = f"{text!r} is not a number of at least {least}"
+            raise ValueError(msg)
+        return int(text)
+
+    return read
+
+
+def _host(text: str) -> str:
+    try:
+        return str(parse_host(text))
+    except ValueError as error:
+        msg = f"{text!r} is not a domain or an address literal: {error}"
+        raise ValueError(msg) from None
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        msg = f"{text!r} is not a path"
+        raise ValueError(msg)
+    return Path(text)
+
+
+def _delivery(text: str) -> MakeDelivery:
+    scheme, colon, rest = text.partition(":")
+    if not colon or not rest or scheme not in _DELIVERIES:
+        msg = f"{text!r} is not maildir:PATH"
+        raise ValueError(msg)
+    make = partial(_DELIVERIES[scheme], rest)
+    make("localhost")  # touches nothing, and shows here what is wrong with it
+    return make
+
+
+def _maildir(path: str, hostname: str) -> Delivery:
+    try:
+        template = Path(path).expanduser()
+    except RuntimeError:
+        msg = f"maildir path {path!r}: there is no such home folder"
+        raise ConfigError(msg) from None
+    return Maildir(template, hostname=hostname)
+
+
+_DELIVERIES: Final[Mapping[str, Callable[[str, str], Delivery]]] = {"maildir": _maildir}

@@ -1,0 +1,141 @@
+"""``smtprecv showqueue``: the queue as a table for people, or as one JSON object a line for programs.
+
+Messages are read and written in short pages, so that a queue of any length takes no memory and keeps
+no lock: columns are aligned within a message, and have fixed widths beyond it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from smtprecv.cli._arguments import Options
+from smtprecv.cli._terminal import cells, cut, pad, printable, say
+from smtprecv.message import QueueId
+from smtprecv.protocol import Reply, Severity
+from smtprecv.spool import Entry, Spool, Standing, Status, all_entries, open_spool
+
+Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
+
+_HEADING: Final = (
+    "ID                        SIZE  ARRIVAL              SENDER",
+    "  STATUS     ATTEMPTS  NEXT ATTEMPT         RECIPIENT  LAST REPLY",
+)
+
+
+async def showqueue(options: Options) -> int:
+    """Write what is in the queue. Status 1 if a named message is not in it.
+
+    SpoolError for a folder without a queue, which stays as it is.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    missing = dict.fromkeys(options.ids)
+    is_empty = True
+    async with open_spool(options.queue, create=False) as spool:
+        async for entry in _entries(spool, options.ids):
+            missing.pop(entry.queue_id, None)
+            heading = _HEADING if is_empty and not options.json else ()
+            is_empty = False
+            for line in [*heading, *([_json_line(entry)] if options.json else table_lines(entry))]:
+                sys.stdout.write(f"{line if options.json else cut(line, width)}\n")
+    if is_empty and not options.ids and not options.json:
+        sys.stdout.write("queue is empty\n")
+    for queue_id in missing:
+        say("smtprecv showqueue", f"{queue_id} is not in the queue")
+    return 1 if missing else 0
+
+
+async def _entries(spool: Spool, queue_ids: Sequence[QueueId]) -> AsyncIterator[Entry]:
+    if not queue_ids:
+        async for entry in all_entries(spool):
+            yield entry
+    for entry in await spool.find(queue_ids) if queue_ids else ():
+        yield entry
+
+
+def table_lines(entry: Entry) -> Iterator[str]:
+    """Give the lines of a message: one for itself, and one for each recipient."""
+    sender = printable(f"{entry.envelope.reverse_path}") or "<>"
+    yield f"{entry.queue_id}  {_size(entry.size):>8}  {_local(entry.received):<19}  {sender}"
+    recipients = [printable(str(standing.recipient)) for standing in entry.standings]
+    width = max(map(cells, recipients), default=0)
+    for standing, recipient in zip(entry.standings, recipients, strict=True):
+        due = _local(_next_attempt(entry, standing))
+        state = f"{standing.status.value:<9}  {standing.attempts:>8}  {due:<19}"
+        yield f"  {state}  {pad(recipient, width)}  {_last(entry, standing)}".rstrip()
+
+
+def json_object(entry: Entry) -> Json:
+    """Give all that is known of a message; times are ISO 8601 with an offset, sizes octets."""
+    client, parameters = entry.client, entry.envelope.parameters
+    return {
+        "id": entry.queue_id,
+        "size": entry.size,
+        "arrival": entry.received.isoformat(),
+        "sender": str(entry.envelope.reverse_path),
+        "body": parameters.body.value,
+        "smtputf8": parameters.smtputf8,
+        "client": {
+            "address": None if client.address is None else str(client.address),
+            "port": client.port,
+            "host": client.host,
+            "hello": client.session.hello,
+            "tls": client.session.is_secure,
+            "identity": client.session.identity,
+        },
+        "last_attempt": _iso(entry.attempted),
+        "next_attempt": _iso(entry.due),
+        "error": entry.error,
+        "recipients": [
+            {
+                "address": str(standing.recipient),
+                "status": standing.status.value,
+                "attempts": standing.attempts,
+                "last_reply": _json_reply(standing.last),
+                "next_attempt": _iso(_next_attempt(entry, standing)),
+            }
+            for standing in entry.standings
+        ],
+    }
+
+
+def _json_line(entry: Entry) -> str:
+    # Pure ASCII, so that no terminal and no locale is in the way.
+    return json.dumps(json_object(entry), separators=(",", ":"))
+
+
+def _json_reply(reply: Reply | None) -> Json:
+    if reply is None:
+        return None
+    return {"code": reply.code, "status": None if reply.status is None else str(reply.status), "text": reply.text}
+
+
+def _last(entry: Entry, standing: Standing) -> str:
+    reply = "" if standing.last is None else str(standing.last)
+    # What was answered 5yz was answered so by an earlier attempt than the one that raised.
+    was_tried_last = standing.last is not None and standing.last.severity is Severity.TRANSIENT
+    error = (entry.error or "") if was_tried_last else ""
+    return ": ".join(printable(text) for text in (reply, error) if text)
+
+
+def _next_attempt(entry: Entry, standing: Standing) -> dt.datetime | None:
+    return entry.due if standing.status is Status.PENDING else None
+
+
+def _size(octets: int) -> str:
+    """Give a size as people read it: ``512``, ``4.0K``, ``30.0M``."""
+    if octets < 1024:
+        return str(octets)
+    return f"{octets / 1024:.1f}K" if octets < 1024**2 else f"{octets / 1024**2:.1f}M"
+
+
+def _local(time: dt.datetime | None) -> str:
+    return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _iso(time: dt.datetime | None) -> str | None:
+    return None if time is None else time.isoformat()

@@ -1,0 +1,67 @@
+"""Text for a terminal: what a stranger wrote must neither move the cursor nor break a line or a column."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import unicodedata
+from itertools import accumulate
+from typing import TypeGuard, final
+
+
+def printable(text: str) -> str:
+    r"""Show control and format characters as escapes: ``\x1b``, ``\n``, ``\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def pad(text: str, width: int) -> str:
+    """Fill up with spaces to a width in terminal cells."""
+    return text + " " * (width - cells(text))
+
+
+def cells(text: str) -> int:
+    """Count the terminal cells that a text takes: East Asian wide characters two, combining ones none."""
+    return sum(_cells_of(character) for character in text)
+
+
+def cut(text: str, width: int | None) -> str:
+    """Shorten to a width in terminal cells, ending in ``…``; None is as wide as it takes."""
+    if width is None or cells(text) <= width:
+        return text
+    ends = accumulate(_cells_of(character) for character in text)
+    return text[: sum(end < width for end in ends)] + "…"
+
+
+def say(command: str, text: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"{command}: {printable(text)}\n")
+
+
+def reason(error: BaseException) -> str:
+    """Give what went wrong, of the first in a group, without the marks of Python."""
+    while _is_group(error):
+        error = error.exceptions[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+@final
+class OneLineFormatter(logging.Formatter):
+    """Keeps every record on one line, but for the traceback of a fault of our own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Give the line."""
+        return printable(super().formatMessage(record))
+
+
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

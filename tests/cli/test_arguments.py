@@ -1,0 +1,165 @@
+"""The words of the command: what is wrong is said in one line that names the culprit."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import socket
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from smtprecv.cli import main
+from smtprecv.cli._arguments import Options, parse_arguments
+from smtprecv.deliveries import Maildir
+from smtprecv.protocol import Config
+from smtprecv.retry import Backoff
+from smtprecv.server import Limits
+
+SERVE = ["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--deliver", "maildir:m", "--hostname", "mx.example.com"]
+
+MORE = ["--queue", "q", "--hostname", "mx.example.com", "--deliver", "maildir:~/{domain}"]
+
+
+def parsed(*argv: str) -> Options:
+    """Give the options of ``serve`` with these arguments more."""
+    return parse_arguments([*SERVE, *argv])
+
+
+def test_defaults() -> None:
+    """What is not said is as the library has it."""
+    options = parsed()
+    config, limits = Config("localhost"), Limits()
+    assert options.backoff == Backoff()
+    assert options.grace == dt.timedelta(seconds=10)
+    assert (options.max_message_size, options.max_recipients) == (config.max_message_size, config.max_recipients)
+    assert options.max_hops == config.max_hops
+    assert options.max_connections == limits.max_connections
+    assert options.max_connections_per_client == limits.max_connections_per_client
+    assert (options.accept_domain, options.accept_any, options.runqueue) == ([], False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("5m", 300), ("4h", 14_400), ("5d", 432_000), ("0s", 0), ("3650d", 315_360_000)]
+)
+def test_duration(text: str, seconds: int) -> None:
+    """Durations are a number and one of s, m, h, d."""
+    assert parsed("--grace", text).grace == dt.timedelta(seconds=seconds)
+
+
+def test_values() -> None:
+    """Each value is read as what it means; names become A-labels, and arguments that may repeat add up."""
+    options = parsed(
+        "--listen", "[::1]:25", "--accept-domain", "B\u00dcCHER.example", "--accept-domain", "[192.0.2.1]",
+        "--hostname", "MX.example.com", "--max-recipients", "100", "--no-runqueue",
+    )  # fmt: skip
+    assert options.listen == ["127.0.0.1:0", "[::1]:25"]
+    assert options.accept_domain == ["xn--bcher-kva.example", "[192.0.2.1]"]
+    assert options.hostname == "mx.example.com"
+    assert options.max_recipients == 100
+    assert not options.runqueue
+    assert options.queue == Path("q")
+
+
+def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A delivery is made for the receiver's name; ~ is the home folder, as the shell does not see it there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = parse_arguments(["runqueue", *MORE, "0123456789abcdefghij"])
+    assert options.deliver is not None
+    delivery = options.deliver("mx.example.com")
+    assert isinstance(delivery, Maildir)
+    assert (delivery._template.prefix, delivery._hostname) == (tmp_path, "mx.example.com")
+    assert options.ids == ["0123456789abcdefghij"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "culprit"),
+    [
+        ([], "COMMAND"),
+        (["send"], "'send'"),
+        (["serve"], "--queue, --listen"),
+        (["showqueue"], "--queue"),
+        (["runqueue", "--queue", "q"], "--deliver"),
+        ([*SERVE, "--listen", "localhost"], "--listen: 'localhost' is not HOST:PORT"),
+        ([*SERVE, "--listen", "[::1]:65536"], "--listen: '[::1]:65536'"),
+        ([*SERVE, "--deliver", "maildir"], "--deliver: 'maildir' is not maildir:PATH"),
+        ([*SERVE, "--deliver", "maildir:"], "--deliver: 'maildir:'"),
+        ([*SERVE, "--deliver", "mbox:x"], "--deliver: 'mbox:x'"),
+        ([*SERVE, "--deliver", "maildir:/m/{user}"], "--deliver: maildir path '/m/{user}': {user} is unknown"),
+        ([*SERVE, "--deliver", "maildir:~nobody-here/x"], "--deliver: "),
+        ([*SERVE, "--hostname", "a_b"], "--hostname: 'a_b' is not a domain"),
+        ([*SERVE, "--accept-domain", "a..b"], "--accept-domain: 'a..b'"),
+        ([*SERVE, "--accept-domain", "example.com", "--accept-any"], "--accept-any: not allowed with"),
+        ([*SERVE, "--queue", ""], "--queue: ''"),
+        ([*SERVE, "--grace", "5"], "--grace: '5' is not a duration"),
+        ([*SERVE, "--grace", "-5s"], "--grace"),
+        ([*SERVE, "--give-up", "3651d"], "--give-up: '3651d'"),
+        ([*SERVE, "--max-recipients", "99"], "--max-recipients: '99' is not a number of at least 100"),
+        ([*SERVE, "--max-message-size", "1"], "--max-message-size"),
+        ([*SERVE, "--max-message-size", "9" * 5000], "--max-message-size"),
+        ([*SERVE, "--max-hops", "x"], "--max-hops"),
+        ([*SERVE, "--max-conn", "5"], "--max-conn"),
+        ([*SERVE, "\x1b]evil\n"], "\\x1b]evil\\n"),
+    ],
+)
+def test_wrong(argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, one printable line on standard error that names what is wrong, and nothing else."""
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert culprit in err
+    assert err.startswith("smtprecv")
+    assert err.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argv", "culprit"),
+    [
+        ([*SERVE, "--retry-first", "5h"], "--retry-max"),
+        ([*SERVE, "--retry-first", "0s"], "--retry-first"),
+        (["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--hostname", "mx.example.com"], "--deliver"),
+        ([*SERVE, "--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0 is not loopback"),
+        ([*SERVE, "--listen", "[::]:0"], "--listen [::]:0"),
+        ([*SERVE, "--listen", "mx.example.com:0"], "--listen mx.example.com:0"),
+    ],
+)
+def test_not_together(
+    argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments that do not go together are as wrong as those that cannot be read; no queue is made for them."""
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert culprit in err
+    assert err.startswith("smtprecv serve: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_machine_without_a_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine whose name is no domain has to be told one."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "my_host")
+    with pytest.raises(SystemExit):
+        parse_arguments(["runqueue", "--queue", "q", "--deliver", "maildir:m"])
+    assert "--hostname: 'my_host'" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is the distribution's."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"smtprecv {project['version']}\n"
+
+
+def test_help_names_every_default(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help of ``serve`` tells every default."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "mx")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    told = re.findall(r"default\s+(\w+)", capsys.readouterr().out)
+    assert told == ["mx", "5m", "4h", "5d", "52428800", "1000", "100", "1000", "100", "10s"]

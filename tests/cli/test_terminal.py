@@ -1,0 +1,60 @@
+"""Text for terminals."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from smtprecv.cli._terminal import OneLineFormatter, cells, cut, pad, printable, reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("plain \u00e9", "plain \u00e9"), ("\x1b[2J\n", "\\x1b[2J\\n"), ("a\u202eb\x9b", "a\\u202eb\\x9b")],
+)
+def test_printable(text: str, expected: str) -> None:
+    """No character that steers a terminal is let through."""
+    assert printable(text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("abc", 3), ("\u90f5\u4ef6", 4), ("e\u0301", 1), ("", 0)])
+def test_cells(text: str, expected: int) -> None:
+    """Wide characters take two cells, combining ones none."""
+    assert cells(text) == expected
+    assert cells(pad(text, 6)) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("abcdef", None, "abcdef"),
+        ("abcdef", 6, "abcdef"),
+        ("abcdef", 5, "abcd\u2026"),
+        ("\u90f5\u4ef6\u90f5", 4, "\u90f5\u2026"),
+    ],
+)
+def test_cut(text: str, width: int | None, expected: str) -> None:
+    """A line is cut at the width in cells, and shows it."""
+    assert cut(text, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("x"), "x"),
+        (OSError("x"), "x"),
+        (OSError(2, "No such file"), "No such file"),
+        (OSError(2, "No such file", "name"), "name: No such file"),
+        (ExceptionGroup("g", [ExceptionGroup("h", [ValueError("x")]), ValueError("y")]), "x"),
+    ],
+)
+def test_reason(error: Exception, expected: str) -> None:
+    """What went wrong is told in its own words, of a group the first."""
+    assert reason(error) == expected
+
+
+def test_log_lines() -> None:
+    """What a stranger says cannot forge a line of the log."""
+    record = logging.LogRecord("x", logging.INFO, "f", 1, "from %s", ("a\n2026 forged",), None)
+    assert OneLineFormatter("%(message)s").format(record) == "from a\\n2026 forged"
