@@ -155,6 +155,20 @@ async def test_attempts_follow_the_schedule_to_the_end(tmp_path: Path, autojump_
     assert entry.due is None
 
 
+async def test_a_short_wait_is_kept_to(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A fresh message that is deferred wakes the queue at its time, however long it meant to sleep."""
+    delivery = Scripted(lambda _address, attempt: LATER if attempt < 3 else OK)
+    quick = Backoff(first=dt.timedelta(seconds=1), longest=MINUTE, jitter=0)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await nursery.start(partial(run_queue, spool, delivery, quick, now=now))
+        await trio.sleep(5)
+        await accept(spool)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+
+    assert [time for time, _ in delivery.offered] == pytest.approx([5, 6, 8], abs=0.1)
+
+
 async def test_a_5yz_is_final_and_kept(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """A refused recipient is not tried again by itself, stays visible, and the reply is remembered."""
     delivery = Scripted(lambda address, _attempt: NEVER if address[0] == "b" else OK)

@@ -137,6 +137,8 @@ class _Run:
     now: Now
     slots: trio.Semaphore
     report: Report = field(default=Report())
+    nap: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """The sleep until something is due; a message that is deferred meanwhile may shorten it."""
 
     async def deliver_due(self, nursery: trio.Nursery) -> NoReturn:
         """Start an attempt for whatever is due, now and whenever something becomes due."""
@@ -198,6 +200,7 @@ class _Run:
                 await self._record(entry)
             finally:
                 self.slots.release()
+        self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)
         _log_outcome(claim.entry, entry)
 
@@ -251,10 +254,16 @@ class _Run:
 
     async def _sleep_until_due(self) -> None:
         """Return when something may be due: at its time, at an arrival, or when it is time for a look."""
-        due = await self.spool.next_due()
-        wait = _LONGEST_SLEEP if due is None else (due - self.now()).total_seconds()
-        with trio.move_on_after(min(max(wait, 0), _LONGEST_SLEEP)):
+        self.nap = trio.CancelScope(deadline=trio.current_time() + _LONGEST_SLEEP)
+        self._expect(await self.spool.next_due())
+        with self.nap:
             await self.spool.wait_for_mail()
+
+    def _expect(self, due: dt.datetime | None) -> None:
+        """Be awake when ``due`` comes."""
+        if due is not None:
+            wait = (due - self.now()).total_seconds()
+            self.nap.deadline = min(self.nap.deadline, trio.current_time() + wait)
 
 
 def _log_outcome(before: Entry, after: Entry) -> None:

@@ -1,0 +1,143 @@
+"""The workshop: `nox` runs what a change must pass, fast checks first; `nox -l` shows all there is.
+
+The tests run against the package as it is installed, never against the source folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = False  # the Pythons that are there, and not fewer because one is not
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests", "e2e", "coverage", "crash", "fuzz"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+FUZZ_SECONDS = 45
+
+
+def dependencies(*groups: str) -> tuple[str, ...]:
+    """Give what these dependency groups of pyproject.toml ask for."""
+    return nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+
+
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run pytest under coverage; the data is left for the session `coverage`."""
+    data = Path.cwd() / f".coverage.{session.name}"
+    session.run("coverage", "run", "-m", "pytest", *arguments, *session.posargs, env={"COVERAGE_FILE": str(data)})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check with every rule of ruff, and the format."""
+    session.install(*dependencies("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check with mypy and pyright: the tree, the README's program as printed, and that the public API is all typed."""
+    session.install(".", *dependencies("types"))
+    session.run("mypy")
+    session.run("pyright")
+    elsewhere = Path(session.create_tmp())
+    (elsewhere / "readme.py").write_text(readme_program())
+    (elsewhere / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "include": ["readme.py"]}))
+    with session.chdir(elsewhere):
+        session.run("mypy", "--strict", "--config-file=", "readme.py")
+        session.run("pyright", "--project", ".")
+        session.run("pyright", "--verifytypes", "smtprecv", "--ignoreexternal")
+
+
+def readme_program() -> str:
+    """Give the Python program that the README prints."""
+    programs: list[str] = re.findall(r"^```python\n(.*?)^```$", Path("README.md").read_text(), re.DOTALL | re.MULTILINE)
+    return programs[0]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests within one process, on the first Python under coverage; arguments go to pytest."""
+    session.install(".", *dependencies("test"))
+    if session.python == PYTHONS[0]:
+        run_tests(session, "-m", "not e2e and not crash")
+    else:
+        session.run("pytest", "-m", "not e2e and not crash", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the tests that start the command and other people's clients."""
+    session.install(".", *dependencies("test"))
+    run_tests(session, "-m", "e2e and not crash")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Say which lines and branches no test of the sessions before this one has run."""
+    session.install("coverage[toml]")
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kill real processes under load, and count."""
+    session.install(".", *dependencies("test"))
+    session.run("pytest", "-m", "crash", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz each target for so many seconds (the first argument); new inputs go to a scratch folder."""
+    session.install(".", *dependencies("fuzz"))
+    seconds = session.posargs[0] if session.posargs else str(FUZZ_SECONDS)
+    for target in sorted(Path("fuzz").glob("fuzz_*.py")):
+        corpus = Path("fuzz", "corpus", target.stem.removeprefix("fuzz_"))
+        scratch = Path(session.create_tmp(), target.stem)
+        scratch.mkdir(exist_ok=True)
+        limits = [f"-max_total_time={seconds}", "-timeout=10", f"-artifact_prefix={scratch}-"]
+        session.run("python", str(target), *limits, str(scratch), str(corpus))
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Run the tests with thousands of examples for each property."""
+    session.install(".", *dependencies("test"))
+    session.run("pytest", "-m", "not e2e and not crash", *session.posargs, env={"HYPOTHESIS_PROFILE": "large"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write anew what is generated, and test what the documents say."""
+    session.install(".", *dependencies("test"))
+    for tool in sorted(Path("tools").glob("*.py")):
+        session.run("python", str(tool))
+    session.run("pytest", "tests/test_docs.py", "tests/test_readme.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the numbers that are watched; an argument is the folder whose disk is measured."""
+    session.install(".", *dependencies("bench"))
+    session.run("python", "bench/numbers.py", *session.posargs)
+    session.run("python", "bench/receivers.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the source archive, the wheel from it, and run the tests against that wheel."""
+    session.install("build", *dependencies("test"))
+    dist = Path(session.create_tmp(), "dist")
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    wheels = sorted(dist.glob("*.whl"), key=os.path.getmtime)
+    session.install("--force-reinstall", str(wheels[-1]))
+    session.run("smtprecv", "--help", silent=True)
+    session.run("pytest", "-m", "not e2e and not crash", *session.posargs)

@@ -1,0 +1,92 @@
+"""What is public: the names that `smtprecv` exports, and its two namespaces `protocol` and `testing`."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import smtprecv
+
+NAMESPACES = ("smtprecv", "smtprecv.protocol", "smtprecv.testing")
+PROGRAM = "smtprecv.cli"
+"""The command: its users type, they do not import."""
+
+BETWEEN_LAYERS = {
+    "smtprecv.server.parse_address",
+    "smtprecv.trace.delivered_to_field",
+    "smtprecv.trace.received_field",
+    "smtprecv.trace.return_path_field",
+    "smtprecv.trace.trace_fields",
+}
+"""What one layer shows to those above it, and not to users: how --listen is read, how deliveries write trace fields."""
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(smtprecv.__path__, "smtprecv.")
+    if not module.name.endswith(".__main__")
+]
+PUBLIC_MODULES = [name for name in MODULES if "._" not in name and not name.startswith(PROGRAM)]
+
+
+def exports(name: str) -> list[str]:
+    """Give the public names of a module: a package's `__all__`, or what the module defines without an underscore."""
+    module = importlib.import_module(name)
+    return list(module.__all__) if hasattr(module, "__path__") else defined(module)
+
+
+def defined(module: ModuleType) -> list[str]:
+    """Give the names without an underscore that the module itself assigns or defines at its top."""
+    names: list[str] = []
+    for node in ast.parse(inspect.getsource(module)).body:
+        match node:
+            case ast.ClassDef(name) | ast.FunctionDef(name) | ast.AsyncFunctionDef(name):
+                names.append(name)
+            case ast.AnnAssign(ast.Name(name)) | ast.Assign([ast.Name(name)]):
+                names.append(name)
+            case _:
+                pass
+    return [name for name in names if not name.startswith("_")]
+
+
+def documented_values() -> set[str]:
+    """Give the names of all values in the package that a docstring follows."""
+    names: set[str] = set()
+    for module in MODULES:
+        body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+        for node, following in itertools.pairwise(body):
+            match node, following:
+                case ast.AnnAssign(ast.Name(name)) | ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str())):
+                    names.add(name)
+                case _:
+                    pass
+    return names
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_exports(name: str) -> None:
+    """Each name that a namespace exports exists, stands there once, and is documented."""
+    module = importlib.import_module(name)
+    names = exports(name)
+    values = documented_values()
+    assert names == list(dict.fromkeys(names))
+    assert [n for n in names if not hasattr(module, n)] == []
+    undocumented = [n for n in names if n not in values and not describes_itself(getattr(module, n))]
+    assert undocumented == []
+
+
+def describes_itself(value: object) -> bool:
+    """Say whether a class, function or module has a docstring of its own."""
+    return (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)) and bool(value.__doc__)
+
+
+def test_nothing_public_outside() -> None:
+    """What a module shows without an underscore is exported by one of the three namespaces, but for these few."""
+    public = {name for namespace in NAMESPACES for name in exports(namespace)}
+    outside = {f"{module}.{name}" for module in PUBLIC_MODULES for name in exports(module) if name not in public}
+    assert outside == BETWEEN_LAYERS

@@ -1,0 +1,78 @@
+"""The layers of the package: a module imports only its own layer and those below."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "smtprecv"
+MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"protocol"}),
+    frozenset({"errors", "message"}),
+    frozenset({"trace", "retry", "spool"}),
+    frozenset({"delivery", "policy"}),
+    frozenset({"queue", "server", "deliveries", "policies", "testing"}),
+    frozenset({"__init__"}),
+    frozenset({"cli", "__main__"}),
+)
+HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
+PURE = frozenset({"protocol", "retry", "trace", "errors", "message", "delivery", "policy"})
+"""The parts that import nothing outside the standard library; the others may import Trio, and nothing else."""
+
+
+def imported(source: str) -> Iterator[str]:
+    """Give the full name of each module that the source imports; for a relative import, which is not our way, dots."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom("smtprecv" | None as package, names, level):
+                yield from ("." * level or f"{package}.{alias.name}" for alias in names)
+            case ast.ImportFrom(str(module), _, level):
+                yield "." * level or module
+            case _:
+                pass
+
+
+def violations(part: str, source: str) -> list[str]:
+    """Give the imports that a module of this part may not have."""
+    return [name for name in imported(source) if not is_allowed(part, name)]
+
+
+def is_allowed(part: str, name: str) -> bool:
+    """Say whether a module of this part may import that one."""
+    package, *rest = name.split(".")
+    if package == "smtprecv":
+        return bool(rest) and HEIGHT.get(rest[0], len(LAYERS)) <= HEIGHT[part]
+    return package in sys.stdlib_module_names or (package == "trio" and part not in PURE)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_layer(module: str) -> None:
+    """A module imports its own layer and those below, the standard library, and Trio if it is not a pure part."""
+    part = Path(module).parts[0].removesuffix(".py")
+    assert violations(part, (ROOT / module).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("protocol", "import trio"),
+        ("protocol", "from smtprecv.errors import SpoolError"),
+        ("protocol", "from smtprecv import message"),
+        ("spool", "import smtprecv.queue"),
+        ("spool", "def f():\n    from smtprecv.server import Server"),
+        ("server", "from smtprecv import Server"),
+        ("queue", "import attrs"),
+        ("server", "from . import _dialogue"),
+    ],
+)
+def test_violation_is_seen(part: str, source: str) -> None:
+    """Each kind of import that breaks the layers is found."""
+    assert len(violations(part, source)) == 1
