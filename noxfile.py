@@ -127,7 +127,7 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Print the numbers that are watched; an argument is the folder whose disk is measured."""
     session.install(".", *dependencies("bench"))
-    session.run("python", "bench/numbers.py", *session.posargs)
+    session.run("python", "bench/throughput.py")
     session.run("python", "bench/receivers.py", *session.posargs)
 
 

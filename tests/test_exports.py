@@ -20,6 +20,7 @@ PROGRAM = "smtprecv.cli"
 BETWEEN_LAYERS = {
     "smtprecv.server.parse_address",
     "smtprecv.trace.delivered_to_field",
+    "smtprecv.trace.divider",
     "smtprecv.trace.received_field",
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",

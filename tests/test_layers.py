@@ -14,7 +14,7 @@ MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol"}),
-    frozenset({"errors", "message"}),
+    frozenset({"errors", "message", "hostname"}),
     frozenset({"trace", "retry", "spool"}),
     frozenset({"delivery", "policy"}),
     frozenset({"queue", "server", "deliveries", "policies", "testing"}),

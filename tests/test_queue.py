@@ -76,6 +76,12 @@ class Scripted:
         return [self.script(address, len(self.offered)) for address in addresses]
 
 
+async def die_with_a_claim(path: Path) -> None:
+    """Claim everything as another process would, and end without an outcome."""
+    async with spooling(path) as other:
+        assert await other.claim(now(), 100)
+
+
 async def one(spool: Spool) -> Entry:
     """Give the one entry of a spool."""
     [entry] = await spool.entries()
@@ -268,6 +274,7 @@ async def test_is_delivered_spares_a_second_copy(tmp_path: Path, autojump_clock:
     delivery = Checked(done={"b@example.com"})
     async with spooling(tmp_path) as spool:
         await accept(spool, "b@example.com", "c@example.com")
+        await die_with_a_claim(tmp_path)
         report = await run_once(spool, delivery, PLAIN, now=now)
 
         assert [addresses for _, addresses in delivery.offered] == [("c@example.com",)]
@@ -280,14 +287,15 @@ async def test_a_message_that_was_delivered_whole_is_not_offered(tmp_path: Path)
     delivery = Checked(done={"b@example.com"})
     async with spooling(tmp_path) as spool:
         await accept(spool)
+        await die_with_a_claim(tmp_path)
         await run_once(spool, delivery, PLAIN, now=now)
 
         assert delivery.offered == []
         assert await spool.entries() == []
 
 
-async def test_fresh_mail_is_not_asked_about(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """Nobody can have delivered what this process has just accepted: its first attempt asks nothing."""
+async def test_a_first_attempt_asks_nothing(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Nobody can have delivered what nobody has claimed: only the attempts after the first one ask."""
     delivery = Checked(lambda _address, attempt: LATER if attempt == 1 else OK)
     async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
         await start(nursery, spool, delivery)
@@ -298,6 +306,11 @@ async def test_fresh_mail_is_not_asked_about(tmp_path: Path, autojump_clock: tri
         await trio.sleep(600)
         assert (len(delivery.offered), delivery.asked) == (2, 1)
         nursery.cancel_scope.cancel()
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+        await run_once(spool, delivery, PLAIN, now=now)
+
+    assert (len(delivery.offered), delivery.asked) == (3, 1)
 
 
 async def test_cancellation_repeats_the_attempt_and_ends_the_claim(

@@ -26,7 +26,7 @@ from smtprecv.protocol import (
     Session,
 )
 from smtprecv.spool import Entry
-from smtprecv.trace import delivered_to_field, received_field, return_path_field, trace_fields
+from smtprecv.trace import delivered_to_field, divider, received_field, return_path_field, trace_fields
 
 BOB = Recipient(ForwardPath(Mailbox("bob", Domain("example.com"))))
 ALICE = ReversePath(Mailbox("alice", Domain("example.net")))
@@ -202,3 +202,12 @@ def test_lines_are_short(local_part: str) -> None:
     lines = received_field(entry_of(client), "mx.example.com", to).split(b"\r\n")
     assert max(map(len, lines)) <= 998
     assert [len(line) for line in lines if len(line) > 78 and b" [" not in line and b"from" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [(b" x", b"\r\n"), (b"\tx", b"\r\n"), (b"Subject: x", b""), (b"\r\nx", b""), (b"x", b""), (b"", b"")],
+)
+def test_divider(start: bytes, expected: bytes) -> None:
+    """Only white space at the very start could continue the last trace field; an empty line keeps it out."""
+    assert divider(start) == expected

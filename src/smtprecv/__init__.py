@@ -9,6 +9,7 @@ from smtprecv import protocol, testing
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
+from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, SessionId, utc_now
 from smtprecv.policies import AcceptDomains
 from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, Policy, RcptPolicy
@@ -114,6 +115,7 @@ __all__ = [
     "all_entries",
     "listen",
     "open_spool",
+    "own_hostname",
     "protocol",
     "raise_file_limit",
     "run_once",

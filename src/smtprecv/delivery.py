@@ -64,8 +64,8 @@ class DeliveryCheck(Protocol):
     async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
         """Say whether this recipient has the message already, so that it is not offered again.
 
-        Asked for each pending recipient before an attempt that may repeat one which a crash cut
-        short: that is, every attempt but the first of a message this process has just accepted.
+        Asked for each pending recipient before every attempt but the very first of a message: that one
+        can't repeat an attempt which a crash cut short.
         An exception counts as 451 for every pending recipient.
         """
         ...

@@ -208,7 +208,7 @@ class _Run:
         """Ask the delivery, and give the entry as it stands after its answers."""
         entry = claim.entry
         try:
-            if isinstance(self.delivery, DeliveryCheck) and not claim.is_fresh:
+            if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
                 check = self.delivery
                 entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
             if not entry.pending:

@@ -33,6 +33,15 @@ def trace_fields(entry: Entry, recipient: Recipient, hostname: str) -> bytes:
     )
 
 
+def divider(start: bytes) -> bytes:
+    """Give what must stand between the trace fields and a message that starts so: nothing, or an empty line.
+
+    A message that begins with white space would continue our last field, and so write into it
+    (RFC 5322 section 2.2.3). Behind an empty line it is what it is: a message without a header.
+    """
+    return b"\r\n" if start[:1] in (b" ", b"\t") else b""
+
+
 def received_field(entry: Entry, hostname: str, recipient: Recipient | None = None) -> bytes:
     """Give the Received field: from whom, by ``hostname``, how, under which queue id, for whom, when.
 

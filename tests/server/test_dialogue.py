@@ -98,6 +98,21 @@ async def test_twenty_errors_end_the_session() -> None:
     assert [reply[:3] for reply in replies] == ["500"] * 20 + ["421", ""]
 
 
+async def test_the_log_names_what_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Each 5yz is one line, in ASCII and bounded, whatever the client wrote."""
+    caplog.set_level(logging.INFO)
+    async with dialogue(Memory(), Refuser("connect", "hello", "data")) as (peer, _):
+        await peer.ask("EHLO client.example")
+        await peer.ask("MAIL FROM:<anna@client.example>")
+        await peer.ask("f\u00fc\x1b[2J" + "x" * 400)
+        await peer.ask("EXPN staff")
+
+    refused = [record.getMessage().partition("refused ")[2] for record in caplog.records]
+    assert refused[0] == "MAIL <anna@client.example>: 550 5.7.1 no mail"
+    assert refused[1] == f"'f\\xc3\\xbc\\x1b[2J{'x' * 93}': 500 5.5.2 A command line is printable text, ended by CR LF"
+    assert refused[2] == "EXPN: 502 5.5.1 lists are not expanded"
+
+
 async def test_our_own_faults_are_not_the_clients_errors() -> None:
     """4yz replies, such as those of a full disk, never use up the error limit."""
     async with dialogue(Memory(on_begin=SpoolFull("full"))) as (peer, _):

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     SystemExit for ``--help``, ``--version`` and arguments that cannot be read.
     """
+    _complete_standard_streams()
     options = parse_arguments(argv)
     # What a pass does is in its one line of output: cron mails whatever else is said.
     _configure_output(logging.INFO if options.command == "serve" else logging.WARNING)
@@ -61,6 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(reason(errors))
         status = 1
     return status
+
+
+def _complete_standard_streams() -> None:
+    """Let no file of the queue become a standard stream, for others to write into, where those were closed."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for as long as the process lives
 
 
 def _configure_output(level: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import re
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from smtprecv.cli._terminal import printable
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
+from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
 from smtprecv.protocol import Config, parse_host
 from smtprecv.retry import Backoff
@@ -132,7 +132,7 @@ def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None
     add = parser.add_argument
     add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery),
         help="where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's")  # fmt: skip
-    add("--hostname", metavar="NAME", type=_value(_host), default=socket.gethostname(),
+    add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
         help="this receiver's own name, default %(default)s")  # fmt: skip
     for name, default, text in _DURATIONS:
         add(f"--{name}", metavar="DURATION", type=_value(_duration), default=default, help=f"{text}, default {default}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,10 @@ from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import MailFile, is_placed, prepare
 from smtprecv.delivery import Attempt
 from smtprecv.errors import SpoolError
+from smtprecv.hostname import own_hostname
 from smtprecv.protocol import Body, EnhancedStatus, Recipient, Reply
 from smtprecv.spool import Entry, RunInThread
-from smtprecv.trace import trace_fields
+from smtprecv.trace import divider, trace_fields
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class Maildir:
     ) -> None:
         """Take the settings; touch no file."""
         self._template: Final = FolderTemplate(template)
-        self._hostname: Final = hostname or socket.gethostname()
+        self._hostname: Final = hostname or own_hostname()
         self._run: Final[RunInThread] = run_in_thread or _run_in_thread
         self._prepared: Final[set[Path]] = set()
 
@@ -82,10 +82,12 @@ class Maildir:
     async def _answer(self, attempt: Attempt, recipient: Recipient) -> Reply:
         folder = self._template.folder(recipient.forward_path.mailbox)
         try:
-            if folder not in self._prepared:
-                await self._run(partial(prepare, folder, self._template.prefix))
-                self._note_prepared(folder)
-            await self._write(attempt, recipient, folder)
+            try:
+                await self._place(attempt, recipient, folder)
+            except FileNotFoundError:
+                # Somebody has removed the Maildir that was there before: it is made anew.
+                self._prepared.discard(folder)
+                await self._place(attempt, recipient, folder)
         except OSError as error:
             self._prepared.discard(folder)
             code, status = _STATUSES.get(error.errno, _OTHER_STATUS)
@@ -94,6 +96,12 @@ class Maildir:
             code, status = _OTHER_STATUS
             return Reply(code, str(error), status)
         return _DELIVERED
+
+    async def _place(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
+        if folder not in self._prepared:
+            await self._run(partial(prepare, folder, self._template.prefix))
+            self._note_prepared(folder)
+        await self._write(attempt, recipient, folder)
 
     async def _write(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
         """Write and place one file, with as many hops into a thread as the message has batches."""
@@ -104,6 +112,8 @@ class Maildir:
         try:
             async with attempt.message.chunks() as chunks:
                 async for chunk in chunks:
+                    if not batch_size:
+                        batch.append(line_ends.convert(divider(chunk)))
                     batch.append(line_ends.convert(chunk))
                     batch_size += len(chunk)
                     if batch_size >= _BATCH_SIZE:

@@ -30,6 +30,8 @@ from smtprecv.protocol import (
     EndOfMailData,
     EnhancedStatus,
     Event,
+    Mail,
+    Rcpt,
     Rejected,
     Reply,
     Severity,
@@ -44,6 +46,8 @@ from smtprecv.server._limits import Limits
 _log: Final = logging.getLogger("smtprecv.server")
 
 _READ_SIZE: Final = 65536
+_LOGGED_SIZE: Final = 100
+"""Octets of a refused command line that the log shows."""
 _FLUSH_SIZE: Final = 16384
 """Octets of replies that may wait for the end of a pipelined group."""
 _PROMISE_TIMEOUT: Final = 10.0
@@ -188,5 +192,17 @@ class Dialogue:
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client
-        what = ascii(event.line) if isinstance(event, Rejected) else type(event).__name__.upper()
-        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, what, reply)
+        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, _subject(event), reply)
+
+
+def _subject(event: Event) -> str:
+    """Name what was refused, in ASCII and without control characters."""
+    match event:
+        case Rejected(line):
+            return ascii(line[:_LOGGED_SIZE])[1:]
+        case Mail(reverse_path):
+            return ascii(f"MAIL <{reverse_path}>")[1:-1]
+        case Rcpt(forward_path):
+            return ascii(f"RCPT <{forward_path}>")[1:-1]
+        case _:
+            return type(event).__name__.upper()

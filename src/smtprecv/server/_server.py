@@ -11,6 +11,7 @@ from typing import Final, TypeVar, final
 
 import trio
 
+from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config
@@ -45,7 +46,7 @@ class Server:
         name. ``policy``: an object with any of the hooks; by default everything is accepted.
         """
         self._intake = intake
-        self._config = config or _own_config()
+        self._config = config or Config(own_hostname())
         self._hooks = Hooks(policy)
         self._limits = limits or Limits()
         self._doorkeeper = Doorkeeper(self._limits)
@@ -110,14 +111,6 @@ class Server:
             await dialogue.run()
         finally:
             self._dialogues.discard(dialogue)
-
-
-def _own_config() -> Config:
-    try:
-        return Config(hostname=socket.gethostname())
-    except ValueError:
-        # A machine may have a name that is no domain; the shortest program runs there too.
-        return Config(hostname="localhost")
 
 
 async def _refuse(stream: trio.abc.Stream, octets: bytes) -> None:

@@ -29,9 +29,11 @@ from smtprecv.spool._entry import Entry, Status
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
-_KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, body_file"
-_SELECT: Final = f"SELECT number, body_file, {ENTRY_COLUMNS} FROM message"
-_INSERT_MESSAGE: Final = f"INSERT INTO message (owner, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, was_claimed, body_file"
+_SELECT: Final = f"SELECT number, body_file, was_claimed, {ENTRY_COLUMNS} FROM message"
+_INSERT_MESSAGE: Final = (
+    f"INSERT INTO message (owner, was_claimed, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
 _UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = (?,?,?,?,?,?,?,?,?) WHERE number = ?"
 _INSERT_RECIPIENT: Final = f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)"
 _UPDATE_RECIPIENT: Final = (
@@ -47,17 +49,18 @@ _SET_ASIDE: Final = (
 @final
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry with its body, as the rows have them."""
+    """An entry with its body, as the rows have them. ``is_first``: nobody has claimed it before."""
 
     entry: Entry
     body: StoredBody
+    is_first: bool = True
 
 
 def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | None) -> None:
     """Add a message, claimed by ``owner`` or by nobody."""
     body = stored.body
     body_file = body.name if isinstance(body, BodyFile) else None
-    cursor = connection.execute(_INSERT_MESSAGE, (owner, body_file, *entry_row(stored.entry)))
+    cursor = connection.execute(_INSERT_MESSAGE, (owner, owner is not None, body_file, *entry_row(stored.entry)))
     number = cursor.lastrowid
     connection.executemany(
         _INSERT_RECIPIENT,
@@ -167,19 +170,19 @@ def is_named(connection: sqlite3.Connection, body_file: str) -> bool:
 
 
 def _claim(connection: sqlite3.Connection, bodies: Path, owner: str, rows: Sequence[Row]) -> Iterator[StoredEntry]:
-    for number, body_file, *columns in rows:
+    for number, body_file, was_claimed, *columns in rows:
         try:
             entry = _entry(connection, number, columns)
             body = _body(connection, bodies, number, body_file, entry.size)
         except CorruptEntry as error:
             _set_aside(connection, number, columns[0], error)
         else:
-            connection.execute("UPDATE message SET owner = ? WHERE number = ?", (owner, number))
-            yield StoredEntry(entry, body)
+            connection.execute("UPDATE message SET owner = ?, was_claimed = 1 WHERE number = ?", (owner, number))
+            yield StoredEntry(entry, body, is_first=not was_claimed)
 
 
 def _readable(connection: sqlite3.Connection, row: Row) -> list[Entry]:
-    number, _, *columns = row
+    number, _, _, *columns = row
     try:
         return [_entry(connection, number, columns)]
     except CorruptEntry as error:

@@ -26,6 +26,7 @@ _MESSAGE_COLUMNS: Final = """
     due INTEGER,
     attempted INTEGER,
     owner TEXT,
+    was_claimed INTEGER NOT NULL,
     size INTEGER NOT NULL,
     body_file TEXT,
     reverse_path TEXT NOT NULL,

@@ -26,12 +26,12 @@ from smtprecv.spool._entry import Entry
 class Claim:
     """A message that is ours to deliver until ``Spool.record`` gives it back.
 
-    ``is_fresh``: this process has just accepted it, and nobody has tried it yet.
+    ``is_first``: nobody has had a claim on it before, so nobody can have tried it.
     """
 
     entry: Entry
     message: Message
-    is_fresh: bool = False
+    is_first: bool = False
 
 
 class Draft(Protocol):

@@ -233,7 +233,7 @@ class SqliteSpool:
             with trio.CancelScope(shield=True):
                 await self._give_back([entry.queue_id])
         else:
-            fresh.put(self._claim(stored, is_fresh=True))
+            fresh.put(self._claim(stored))
 
     def keep_for_now(self, body: BodyFile) -> None:
         """Remove a body file when a later COMMIT has succeeded: the row of the one that failed may yet appear."""
@@ -242,9 +242,9 @@ class SqliteSpool:
     async def _claimed(self, work: Callable[[Transaction], list[rows.StoredEntry]]) -> Sequence[Claim]:
         return [self._claim(stored) for stored in await self._writer.run(Rank.CLAIM, work)]
 
-    def _claim(self, stored: rows.StoredEntry, *, is_fresh: bool = False) -> Claim:
+    def _claim(self, stored: rows.StoredEntry) -> Claim:
         entry = stored.entry
-        return Claim(entry, StoredMessage(self._bodies, entry.queue_id, stored.body, entry.size), is_fresh)
+        return Claim(entry, StoredMessage(self._bodies, entry.queue_id, stored.body, entry.size), stored.is_first)
 
     async def _give_back(self, queue_ids: Sequence[QueueId]) -> None:
         if not queue_ids:

@@ -93,7 +93,10 @@ async def _check_acceptance(open_store: OpenSpool) -> None:
             (claim,) = await spool.claim(_NOON, 10)
             _same("an accepted message outlives its process", claim.entry, entry)
             _same("its octets are those that came", await claim.message.bytes(), octets)
-            _same("a message that was read is not fresh", claim.is_fresh, expected=False)
+            _same("nobody had it before", claim.is_first, expected=True)
+        async with open_store() as spool:
+            (claim,) = await spool.claim(_NOON, 10)
+            _same("a claim is remembered, whatever became of it", claim.is_first, expected=False)
             await _finish(spool, claim)
             _same("a message that is done is removed", await spool.entries(), [])
 
@@ -173,7 +176,7 @@ async def _check_fresh(open_store: OpenSpool) -> None:
             )
             with trio.fail_after(_PATIENCE):
                 claim = await fresh.receive()
-            _same("the oldest fresh message comes first", (claim.entry, claim.is_fresh), (entries[0], True))
+            _same("the oldest fresh message comes first", (claim.entry, claim.is_first), (entries[0], True))
             await _accept(spool, _SMALL, received=_NOON + 5 * _MINUTE)
             _same("what was received makes room", _ids(await other.claim(_LATE, 9)), [])
         given_back = _ids(await other.claim(_LATE, 9))

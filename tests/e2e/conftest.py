@@ -1,0 +1,23 @@
+"""The servers that the end-to-end tests talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.served import Served
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """Give a running server with one Maildir, which takes mail for everybody."""
+    with Served(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Give a server that many tests use, each with a local part of its own, which has its own Maildir."""
+    with Served(tmp_path_factory.mktemp("shared"), deliver="Maildir/{local_part}") as server:
+        yield server

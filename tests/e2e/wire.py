@@ -1,0 +1,60 @@
+"""A bare SMTP client: octets out, replies in."""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+from typing import Final, Self
+
+from tests.e2e.served import Served
+
+
+class Wire:
+    """A connection to a server, past its banner."""
+
+    def __init__(self, served: Served) -> None:
+        """Connect, and read the banner, which is 220."""
+        self.socket: Final = socket.create_connection((served.host, served.port), timeout=30)
+        self._lines: Final = self.socket.makefile("rb")
+        self.banner: Final = self.reply()
+        assert self.banner[0] == 220, self.banner
+
+    def send(self, octets: bytes) -> None:
+        """Send octets as they are."""
+        self.socket.sendall(octets)
+
+    def reply(self) -> tuple[int, list[str]]:
+        """Read one reply: its code, and the texts of its lines."""
+        texts: list[str] = []
+        while True:
+            line = self._lines.readline().decode()
+            assert line.endswith("\r\n"), f"not a line of a reply: {line!r}"
+            texts.append(line[4:-2])
+            if line[3] == " ":
+                return int(line[:3]), texts
+
+    def ask(self, command: str, code: int) -> str:
+        """Send one command, and give the reply's text, whose code must be this one."""
+        self.send(f"{command}\r\n".encode())
+        given, texts = self.reply()
+        assert given == code, f"{command!r}: {given} {texts}"
+        return "\n".join(texts)
+
+    def rest(self) -> bytes:
+        """Read until the server closes."""
+        return self._lines.read()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._lines.close()
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Hang up."""
+        self.close()
