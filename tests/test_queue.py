@@ -205,6 +205,14 @@ class Raising:
         return self.outcome  # type: ignore[return-value]  # the point is to return what is wrong
 
 
+class Untold(Exception):
+    """An exception that cannot even be told."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize(
     ("outcome", "error"),
     [
@@ -213,6 +221,7 @@ class Raising:
         ([OK, OK], "ValueError: 2 replies for 1 pending recipients"),
         ([Reply(354, "go")], "ValueError: a 3yz reply says nothing about a delivery"),
         (None, "TypeError"),
+        (Untold(), "tests.test_queue.Untold: <exception str() failed>"),
     ],
 )
 async def test_a_delivery_that_fails_is_tried_again(
@@ -371,6 +380,68 @@ async def test_an_outcome_is_recorded_until_it_is_and_never_delivered_twice(
         assert len(delivery.offered) == 1
         assert await spool.entries() == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_cancelled_run_still_records_what_was_delivered(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A cancellation while the spool is in trouble drops no outcome: nothing is delivered a second time."""
+    delivery = Scripted()
+    async with spooling(tmp_path) as spool:
+        flaky = Flaky(spool, record=3)
+        async with trio.open_nursery() as nursery:
+            await start(nursery, flaky, delivery)  # type: ignore[arg-type]  # a Spool but for its type
+            await accept(spool)
+            while not delivery.offered:
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+        assert await spool.entries() == []
+
+
+async def test_a_cancelled_run_ends_though_nothing_can_be_recorded(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A spool that never recovers holds up a cancellation for seconds, not for ever."""
+    async with spooling(tmp_path) as spool:
+        flaky = Flaky(spool, record=10**9)
+        async with trio.open_nursery() as nursery:
+            await start(nursery, flaky, Scripted())  # type: ignore[arg-type]  # a Spool but for its type
+            await accept(spool)
+            await trio.sleep(60)
+            began = trio.current_time()
+            nursery.cancel_scope.cancel()
+
+        assert trio.current_time() - began < 15
+
+
+async def test_a_delivery_that_fails_while_it_is_cancelled_harms_nobody(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A delivery's own nursery may raise a group at a cancellation: the error is logged, the attempt repeated."""
+
+    class Grouping:
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fail_at_the_end)
+                await trio.sleep_forever()
+            raise AssertionError
+
+        async def fail_at_the_end(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                msg = "in the cleanup"
+                raise ValueError(msg)
+
+    async with spooling(tmp_path) as spool:
+        with trio.move_on_after(10):
+            async with trio.open_nursery() as nursery:
+                await start(nursery, spool, Grouping())
+                await accept(spool)
+
+        assert (await one(spool)).attempts == 0
+    assert any("while it was cancelled" in record.message for record in caplog.records)
 
 
 async def test_a_spool_in_trouble_does_not_end_the_queue(

@@ -3,7 +3,7 @@
 A peer's faults are events and a refusal is a Reply; these are for what should not happen.
 """
 
-from typing import final
+from typing import TypeGuard, final
 
 from smtprecv.protocol import SmtprecvError
 
@@ -25,6 +25,26 @@ class SpoolUnusable(SpoolError):
 @final
 class CorruptEntry(SpoolError):
     """A message in the spool cannot be read. It is moved aside, never dropped."""
+
+
+def cancellation_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the first exception in a group that is no ``Exception``: as a rule, a cancellation.
+
+    A user's nursery gives such a group when it is cancelled and something in it fails at that. What failed is
+    to be logged; the cancellation must go on, and alone, or it would end more than it was meant to.
+    """
+    exceptions: list[BaseException] = [group]
+    for exception in exceptions:
+        if is_group(exception):
+            exceptions += exception.exceptions
+        elif not isinstance(exception, Exception):
+            return exception
+    return group
+
+
+def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    """Say whether an exception holds others."""
+    return isinstance(error, BaseExceptionGroup)
 
 
 @final

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
@@ -17,7 +18,7 @@ from typing import Final, NoReturn, final
 import trio
 
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
-from smtprecv.errors import ConfigError, SpoolError
+from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.protocol import EnhancedStatus, Reply
 from smtprecv.retry import Backoff, RetryPolicy
@@ -33,6 +34,8 @@ _SPOOL_TROUBLE_WAIT: Final = 5.0
 """Seconds before the queue is read again after it could not be."""
 _RECORD_WAITS: Final = (0.1, 0.5, 2.0, 10.0)
 """Seconds before an outcome is recorded again that could not be; the last one repeats."""
+_LAST_RECORD_TIMEOUT: Final = 10.0
+"""Seconds for which a cancelled run still tries to record what was delivered."""
 _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
@@ -219,7 +222,11 @@ class _Run:
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             trouble = [_LOCAL_ERROR] * len(entry.pending)
-            return entry.after(trouble, self.now(), error=f"{type(error).__name__}: {error}")
+            told = "".join(traceback.format_exception_only(error)).strip()
+            return entry.after(trouble, self.now(), error=told)
+        except BaseExceptionGroup as group:
+            _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
+            raise cancellation_in(group) from None
 
     def _scheduled(self, entry: Entry) -> Entry:
         """Give the entry with the time of its next attempt, or with its pending recipients given up."""
@@ -229,10 +236,16 @@ class _Run:
         return entry.given_up() if due is None else replace(entry, due=due)
 
     async def _record(self, entry: Entry) -> None:
-        """Store the outcome and end the claim; while the spool can't, wait and store it again.
+        """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
+        try:
+            await self._record_at_last(entry)
+        except trio.Cancelled:
+            with trio.move_on_after(_LAST_RECORD_TIMEOUT, shield=True):
+                await self._record_at_last(entry)
+            raise
 
-        Cancellation ends the waiting, not a record under way.
-        """
+    async def _record_at_last(self, entry: Entry) -> None:
+        """Store the outcome; while the spool can't, wait and try again. Cancellation ends the waiting alone."""
         for wait in chain(_RECORD_WAITS, repeat(_RECORD_WAITS[-1])):
             try:
                 with trio.CancelScope(shield=True):

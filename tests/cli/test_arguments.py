@@ -101,6 +101,8 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*SERVE, "--max-hops", "x"], "--max-hops"),
         ([*SERVE, "--max-conn", "5"], "--max-conn"),
         ([*SERVE, "\x1b]evil\n"], "\\x1b]evil\\n"),
+        ([*SERVE, "--accept-domain", "\udcff"], "--accept-domain: '\\udcff'"),
+        (["showqueue", "--queue", "q", "\udcff"], "ID: '\\udcff'"),
     ],
 )
 def test_wrong(argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +124,7 @@ def test_wrong(argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str]
         (["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--hostname", "mx.example.com"], "--deliver"),
         ([*SERVE, "--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0 is not loopback"),
         ([*SERVE, "--listen", "[::]:0"], "--listen [::]:0"),
+        ([*SERVE, "--accept-any", "--listen", "a..b:25"], "'a..b'"),
         ([*SERVE, "--listen", "mx.example.com:0"], "--listen mx.example.com:0"),
     ],
 )

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from smtprecv.cli._terminal import OneLineFormatter, cells, cut, pad, printable, reason
+from smtprecv.cli._terminal import OneLineFormatter, Sparing, cells, cut, pad, printable, reason
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,17 @@ def test_log_lines() -> None:
     """What a stranger says cannot forge a line of the log."""
     record = logging.LogRecord("x", logging.INFO, "f", 1, "from %s", ("a\n2026 forged",), None)
     assert OneLineFormatter("%(message)s").format(record) == "from a\\n2026 forged"
+
+
+def test_sparing() -> None:
+    """A trouble that goes on is told once in a while, in one line."""
+    sparing = Sparing(60)
+    told = []
+    for second in (0, 1, 59, 60, 61, 119, 121):
+        record = logging.LogRecord("x", logging.ERROR, "x", 1, "no descriptors", None, (OSError, OSError(), None))
+        record.created = 1000.0 + second
+        if sparing.filter(record):
+            told.append(second)
+            assert record.exc_info is None
+
+    assert told == [0, 60, 121]

@@ -251,6 +251,25 @@ async def test_large(tmp_path: Path) -> None:
     assert only(tmp_path / "new").read_bytes().endswith(b"+0000\n" + (b"x" * 126 + b"\n") * 20480)
 
 
+@pytest.mark.parametrize("start", [b"Subject: x\r\n\r\n", b" x\r\n", b"\tx\r\n"])
+async def test_white_space_matters_at_the_very_start_alone(start: bytes, tmp_path: Path) -> None:
+    """An empty line keeps a first line of white space out of our fields; no other piece is touched, however it begins."""
+    pieces = [start, *[b" " * 262_144] * 13]
+    await Maildir(tmp_path, hostname="mx.example.com").deliver(attempt(*pieces))
+
+    stored = only(tmp_path / "new").read_bytes()
+
+    divided = b"\n" * (start[:1] in b" \t")
+    assert stored.partition(b"+0000\n")[2] == divided + b"".join(pieces).replace(b"\r\n", b"\n")
+
+
+async def test_an_empty_message_has_its_trace_fields(tmp_path: Path) -> None:
+    """A message without an octet is a file all the same."""
+    await Maildir(tmp_path, hostname="mx.example.com").deliver(attempt(b""))
+
+    assert only(tmp_path / "new").read_bytes().startswith(b"Return-Path: <>\n")
+
+
 async def test_prepared_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of folders that were met is bounded, whatever addresses come."""
     monkeypatch.setattr(_maildir, "_PREPARED_SIZE", 2)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from smtprecv.protocol import (
     Body,
     Config,
+    Connection,
     Data,
     Envelope,
     Event,
@@ -20,6 +21,7 @@ from smtprecv.protocol import (
     Noop,
     Quit,
     Rcpt,
+    Reply,
     ReversePath,
     Rset,
     Session,
@@ -248,3 +250,14 @@ def test_any_line_is_an_event_or_a_refusal(octets: bytes, context: Context, verb
             parse_command(line, context)
         except Refusal as refused:
             assert refused.reply.code >= 500  # noqa: PT017 - either way is right
+
+
+@pytest.mark.parametrize("end", [b" ", b"\t", b" \t \t"])
+def test_white_space_before_the_crlf_is_tolerated(end: bytes) -> None:
+    """RFC 5321 section 4.1.1: blanks and tabs behind a command mean nothing."""
+    connection = Connection(Config("mx.example.com"))
+    connection.next_event()
+    connection.send(Reply(220, "mx.example.com"))
+    connection.receive_data(b"NOOP" + end + b"\r\n")
+
+    assert connection.next_event() == Noop()

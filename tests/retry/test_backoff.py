@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,17 @@ def test_jitter_is_predictable_and_only_shortens(attempts: int, jitter: float, q
     assert plain * (1 - jitter) <= wait <= plain
 
 
+def test_who_never_gives_up_tries_for_ever() -> None:
+    """The longest time there is means never, and overflows nothing."""
+    patient = Backoff(give_up_after=dt.timedelta.max)
+    now = RECEIVED + dt.timedelta(days=365_000)
+
+    due = patient.next_attempt(ID, 10**6, RECEIVED, now)
+
+    assert due is not None
+    assert now < due <= now + patient.longest
+
+
 def test_jitter_spreads_messages() -> None:
     """A thousand messages deferred together do not come back together."""
     waits = {Backoff(jitter=0.5).wait(QueueId(f"{number}"), 1) for number in range(1000)}
@@ -102,6 +114,9 @@ def test_the_next_attempt_is_always_later_and_never_past_giving_up(
         {"first": 2 * MINUTE, "longest": MINUTE},
         {"give_up_after": -MINUTE},
         {"factor": 0.5},
+        {"factor": math.nan},
+        {"factor": math.inf},
+        {"longest": dt.timedelta(days=400)},
         {"jitter": 1.0},
         {"jitter": -0.1},
     ],

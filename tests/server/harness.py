@@ -31,6 +31,7 @@ class Memory:
     on_commit: Exception | None = None
     committing: trio.Event = field(default_factory=trio.Event)
     may_commit: trio.Event | None = None
+    replies: list[Reply] | None = None
 
     async def begin(self, client: Client) -> Incoming:
         await trio.lowlevel.checkpoint()
@@ -61,6 +62,8 @@ class MemoryIncoming:
             raise self.memory.on_commit
         self.is_over = True
         self.memory.taken.append((client, envelope, self.octets))
+        if self.memory.replies is not None:
+            return self.memory.replies
         return [Reply(250, f"queued as {len(self.memory.taken)}")]
 
     async def abort(self) -> None:

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from tests.server.harness import CLIENT, CONFIG, Memory, Peer, dialogue
 
-from smtprecv.errors import SpoolError, SpoolFull
+from smtprecv.errors import ConfigError, SpoolError, SpoolFull
 from smtprecv.message import Client
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
 from smtprecv.server import Limits
@@ -66,11 +66,28 @@ async def test_a_pipelined_group_is_answered_in_one_send() -> None:
 
 async def test_replies_that_grow_go_out_before_the_group_ends() -> None:
     """Replies in memory are bounded, however many commands one read holds."""
-    async with dialogue(Memory()) as (peer, _), trio.open_nursery() as nursery:
-        nursery.start_soon(peer.say, *["RSET"] * 5000)
-        replies = [await peer.reply() for _ in range(5000)]
+    commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", *["RCPT TO:<c@mx.example>"] * 1000]
+    async with dialogue(Memory()) as (peer, held), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.say, *commands)
+        for _ in commands:
+            assert (await peer.reply()).startswith("250")
+            assert len(held._unsent) < 4096
 
-    assert replies == ["250 2.0.0 ok"] * 5000
+
+async def test_commands_that_further_no_mail_are_errors_in_the_end() -> None:
+    """A hundred RSETs or NOOPs are free, each one more is an error, and an accepted message clears the count."""
+    intake = Memory()
+    async with dialogue(intake) as (peer, _):
+        for _ in range(2):
+            assert {await peer.ask(command) for command in ["NOOP", "RSET"] * 49} == {"250 2.0.0 ok"}
+            await peer.open_transaction()
+            await peer.ask("DATA")
+            assert (await peer.ask("hello", ".")).startswith("250")
+        replies = [await peer.ask("NOOP") for _ in range(120)]
+
+        assert set(replies) == {"250 2.0.0 ok"}
+        assert await peer.reply() == "421 4.7.0 too many errors"
+        assert await peer.hear() == ""
 
 
 @pytest.mark.parametrize(
@@ -307,16 +324,84 @@ async def test_a_defect_is_refused_with_its_own_reply_and_nothing_is_kept() -> N
     assert intake.aborted == 1
 
 
-async def test_a_bug_in_an_intake_ends_one_dialogue_with_421(caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody foresaw is logged with its traceback, and the client may try again."""
-    async with dialogue(Memory(on_begin=RuntimeError("secret"))) as (peer, _):
+@pytest.mark.parametrize("step", ["on_begin", "on_write", "on_commit"])
+async def test_a_bug_in_an_intake_is_451_and_the_session_goes_on(step: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Design, promise 3: an exception is 4yz with a reference id; its text stands in the log alone."""
+    intake = Memory()
+    setattr(intake, step, RuntimeError("secret"))
+    async with dialogue(intake) as (peer, _):
         await peer.open_transaction()
+        reply = await peer.ask("DATA")
+        if step != "on_begin":
+            reply = await peer.ask(*MESSAGE)
 
-        assert await peer.ask("DATA") == "421 4.3.0 local error, closing connection"
+        assert (await peer.ask("NOOP")).startswith("250")
 
+    reference = reply.rpartition("reference ")[2].rstrip(")")
+    assert reply.startswith("451 4.3.0 local error")
+    assert any(reference in record.message and record.exc_info for record in caplog.records)
+    assert intake.aborted == (0 if step == "on_begin" else 1)
+
+
+@pytest.mark.parametrize("replies", [[], [Reply(250, "a"), Reply(250, "b")], [Reply(354, "go")], [Reply(221, "bye")]])
+async def test_an_intake_that_answers_amiss_is_451(replies: list[Reply]) -> None:
+    """One final reply is due to the end of a message: anything else is a fault of ours, and the client hears of one."""
+    async with dialogue(Memory(replies=replies)) as (peer, _):
+        await peer.open_transaction()
+        await peer.ask("DATA")
+
+        assert (await peer.ask(*MESSAGE)).startswith("451 4.3.0 local error")
+        assert (await peer.ask("NOOP")).startswith("250")
+
+
+async def test_a_bug_in_a_dialogue_ends_it_with_421(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is logged with its traceback, and the client may try again."""
+
+    class Broken(OneWay):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            await super().receive_some(max_bytes)
+            msg = "secret"
+            raise RuntimeError(msg)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialogue(Broken(ours), CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
+        peer = Peer(theirs)
+        await peer.reply()
+
+        assert await peer.ask("NOOP") == "421 4.3.0 local error, closing connection"
         assert await peer.hear() == ""
+
     [record] = [record for record in caplog.records if record.exc_info]
     assert "dialogue failed" in record.message
+
+
+async def test_a_client_that_does_not_take_its_250_is_cut_off(autojump_clock: trio.testing.MockClock) -> None:
+    """When nobody knows how much of a reply went out, nothing more is said: a missing reply would shift all others."""
+
+    class Stalling(OneWay):
+        sent = b""
+
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            if b"queued as" in bytes(data):
+                await trio.sleep_forever()
+            self.sent += bytes(data)
+            await super().send_all(data)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    stream = Stalling(ours)
+    intake = Memory()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialogue(stream, CLIENT, CONFIG, Hooks(None), intake, Limits()).run)
+        peer = Peer(theirs)
+        await peer.reply()
+        await peer.open_transaction()
+        await peer.ask("DATA")
+        await peer.say(*MESSAGE, "NOOP", "QUIT")
+        assert await peer.hear() == ""
+
+    assert len(intake.taken) == 1
+    assert stream.sent.endswith(b"354 end data with <CR><LF>.<CR><LF>\r\n")
 
 
 # Policies.
@@ -414,6 +499,72 @@ async def test_a_hook_that_hangs_ends_with_the_idle_limit(autojump_clock: trio.t
         assert trio.current_time() - began == pytest.approx(300)
 
 
+async def test_a_slow_policy_is_not_the_clients_idleness(autojump_clock: trio.testing.MockClock) -> None:
+    """However long a pipelined group takes, the client is not blamed, and hears of it as it goes."""
+
+    class Slow:
+        async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+            await trio.sleep(4)
+            return Reply(250, "ok")
+
+    async with dialogue(Memory(), Slow()) as (peer, _):
+        await peer.ask("EHLO client.example")
+        await peer.say("MAIL FROM:<a@b.example>", *["RCPT TO:<b@mx.example>"] * 100)
+        began = trio.current_time()
+        first = await peer.reply()
+        waited = trio.current_time() - began
+        replies = [first, *[await peer.reply() for _ in range(100)]]
+
+    assert waited < 15
+    assert {reply[:3] for reply in replies} == {"250"}
+
+
+async def test_a_hook_that_fails_while_it_is_cancelled_harms_nobody(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy's own nursery may raise a group at a cancellation: the client hears 421, and the error only the log."""
+
+    class Grouping:
+        async def mail(self, client: Client, mail: Mail) -> Reply:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fail_at_the_end)
+                await trio.sleep_forever()
+            raise AssertionError
+
+        async def fail_at_the_end(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                msg = "in the cleanup"
+                raise ValueError(msg)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(Grouping()), Memory(), Limits()).run)
+        peer = Peer(theirs)
+        await peer.reply()
+        await peer.ask("EHLO client.example")
+        await peer.say("MAIL FROM:<a@b.example>")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            assert await peer.reply() == "421 4.3.2 service shutting down"
+            await theirs.aclose()
+
+    assert any("local error" in record.message and record.exc_info for record in caplog.records)
+
+
+def test_a_policy_without_a_hook_is_refused() -> None:
+    """A hook whose name is misspelled must not open a relay in silence."""
+
+    class Misspelled:
+        async def rctp(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+            return Reply(550, "no")
+
+    with pytest.raises(ConfigError, match="no hook"):
+        Hooks(Misspelled())  # type: ignore[arg-type]  # the type checkers refuse it too
+
+
 async def test_a_421_from_a_hook_hangs_up() -> None:
     """Design, promise 6: 421 always hangs up."""
     async with dialogue(Memory(), OnlyRcpt(Reply(421, "go away"))) as (peer, _):
@@ -451,6 +602,24 @@ async def test_an_open_transaction_outlives_a_drain() -> None:
         assert (await peer.ask(*MESSAGE)).startswith("250")
         assert await peer.reply() == "421 4.3.2 service shutting down"
 
+    assert len(intake.taken) == 1
+
+
+async def test_no_transaction_begins_in_a_drain() -> None:
+    """Design, promise 6: what is open may finish; what is pipelined behind it is not begun."""
+    intake = Memory(may_commit=trio.Event())
+    transaction = ("MAIL FROM:<a@b.example>", "RCPT TO:<b@mx.example>", "DATA", "hello", ".")
+    async with dialogue(intake) as (peer, held):
+        await peer.ask("EHLO client.example")
+        await peer.say(*transaction, *transaction)
+        await intake.committing.wait()
+        held.drain()
+        assert intake.may_commit is not None
+        intake.may_commit.set()
+
+        replies = [(await peer.reply())[:3] for _ in range(6)]
+
+    assert replies == ["250", "250", "354", "250", "421", ""]
     assert len(intake.taken) == 1
 
 

@@ -42,6 +42,16 @@ def test_one_address_cannot_take_all_places() -> None:
     assert door.enter(ONE) is None
 
 
+def test_a_network_of_ipv6_is_one_client() -> None:
+    """One host has all addresses of its 64-bit network, and may not use them to take all places."""
+    door = Doorkeeper(Limits(max_connections_per_client=1))
+    assert door.enter(ip_address("2001:db8::1")) is None
+
+    assert door.enter(ip_address("2001:db8::2:3")) is not None
+    assert door.enter(ip_address("2001:db8:0:1::1")) is None
+    assert door.enter(ip_address("0.0.0.1")) is None
+
+
 def test_who_has_left_is_forgotten() -> None:
     """Memory follows the open connections, not the addresses ever seen."""
     door = Doorkeeper(Limits())
@@ -55,7 +65,13 @@ def test_who_has_left_is_forgotten() -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_connections": 0}, {"max_connections_per_client": 0}, {"max_errors": 4}, {"idle_timeout": 0.0}],
+    [
+        {"max_connections": 0},
+        {"max_connections_per_client": 0},
+        {"max_errors": 4},
+        {"max_idle_commands": 0},
+        {"idle_timeout": 0.0},
+    ],
 )
 def test_limits_that_serve_nobody_are_refused(limits: dict[str, int]) -> None:
     """A session has room for 5 errors at least, and every limit lets somebody in."""

@@ -46,6 +46,13 @@ async def test_port_zero_is_a_free_port(host: str) -> None:
     assert port > 0
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+async def test_a_name_that_no_resolver_takes_is_refused_by_name(host: str) -> None:
+    """A label that is empty or too long is a ConfigError, like every other address that can't be read."""
+    with pytest.raises(ConfigError, match="is not a host name"):
+        await listen(f"{host}:25")
+
+
 async def test_a_port_in_use_is_an_os_error() -> None:
     """Two servers cannot silently share a port."""
     [listener] = await listen("127.0.0.1:0")

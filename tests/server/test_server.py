@@ -17,7 +17,7 @@ import trio.testing
 from tests.server.harness import CONFIG, Memory, Peer
 
 from smtprecv.message import Client
-from smtprecv.protocol import Reply
+from smtprecv.protocol import Envelope, Rcpt, Reply
 from smtprecv.server import Limits, Server, listen
 
 
@@ -242,8 +242,8 @@ async def test_a_transaction_that_outlasts_the_grace_is_cut_off(autojump_clock: 
     assert trio.current_time() - began == pytest.approx(10)
 
 
-async def test_a_connection_that_arrives_with_the_drain_hears_421(autojump_clock: trio.testing.MockClock) -> None:
-    """Whoever was accepted in the last moment is told so after the greeting."""
+async def test_a_connection_that_arrives_with_the_drain_hears_421() -> None:
+    """Whoever is accepted in the last moment is told so instead of a greeting."""
     server = Server(Memory(), config=CONFIG)
     ours, theirs = trio.testing.memory_stream_pair()
     server.drain()
@@ -251,8 +251,27 @@ async def test_a_connection_that_arrives_with_the_drain_hears_421(autojump_clock
         nursery.start_soon(server._receive, ours)
         peer = Peer(theirs)
 
-        assert (await peer.reply())[:3] in ("220", "421")
-        await theirs.aclose()
+        assert await peer.reply() == "421 4.3.2 service shutting down"
+        assert await peer.hear() == ""
+
+
+@pytest.mark.parametrize("last", ["QUIT", "RCPT TO:<x@mx.example>"])
+async def test_the_last_reply_is_heard_though_more_was_sent(last: str) -> None:
+    """A client that pipelines past the end reads its 221 or 421, and no reset takes it away."""
+
+    class HangsUp:
+        async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+            return Reply(421, "go away")
+
+    async with serving(Server(Memory(), config=CONFIG, policy=HangsUp())) as served:
+        peer = await served.connect()
+        await peer.reply()
+        await peer.ask("EHLO client.example")
+        await peer.ask("MAIL FROM:<a@client.example>")
+        await peer.say(last, *["NOOP"] * 50_000)
+
+        assert (await peer.reply())[:3] in {"221", "421"}
+        assert await peer.hear() == ""
 
 
 async def test_a_want_of_file_descriptors_pauses_accepting(caplog: pytest.LogCaptureFixture) -> None:

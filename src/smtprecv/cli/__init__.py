@@ -20,7 +20,7 @@ from smtprecv.cli._arguments import Options, parse_arguments
 from smtprecv.cli._runqueue import runqueue
 from smtprecv.cli._serve import serve
 from smtprecv.cli._showqueue import showqueue
-from smtprecv.cli._terminal import OneLineFormatter, reason, say
+from smtprecv.cli._terminal import OneLineFormatter, Sparing, reason, say
 from smtprecv.errors import ConfigError, SpoolError
 
 __all__ = ["main"]
@@ -30,6 +30,9 @@ _COMMANDS: Final[Mapping[str, Callable[[Options], Awaitable[int]]]] = {
     "runqueue": runqueue,
     "showqueue": showqueue,
 }
+
+_SPARING_TIME: Final = 60.0
+"""Seconds between two lines on a want of file descriptors."""
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 _PIPE_BROKEN: Final = 141  # 128 + SIGPIPE
@@ -81,6 +84,8 @@ def _configure_output(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+    # Ten times a second, for as long as there are no file descriptors left.
+    logging.getLogger("trio.serve_listeners").addFilter(Sparing(_SPARING_TIME))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

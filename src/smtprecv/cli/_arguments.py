@@ -125,7 +125,7 @@ def _add_showqueue(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", type=QueueId, help=text)
+    parser.add_argument("ids", nargs="*", metavar="ID", type=_value(_queue_id), help=text)
 
 
 def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
@@ -212,6 +212,13 @@ def _folder(text: str) -> Path:
         msg = f"{text!r} is not a path"
         raise ValueError(msg)
     return Path(text)
+
+
+def _queue_id(text: str) -> QueueId:
+    if not text.isascii():
+        msg = f"{text!r} is not the id of a message"
+        raise ValueError(msg)
+    return QueueId(text)
 
 
 def _delivery(text: str) -> MakeDelivery:

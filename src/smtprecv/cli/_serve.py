@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import signal
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from typing import Final
 
@@ -23,6 +24,8 @@ from smtprecv.spool import Spool, open_spool
 
 _log: Final = logging.getLogger("smtprecv.serve")
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
 
 async def serve(options: Options) -> int:
     """Serve until SIGTERM or SIGINT: the first drains, a second one cancels. Status 0 after both.
@@ -38,15 +41,29 @@ async def serve(options: Options) -> int:
     if connections < options.max_connections:
         _log.warning("--max-connections is %d: the limit of open files allows no more", connections)
     limits = Limits(connections, options.max_connections_per_client)
-    async with _listening(options.listen) as listeners, open_spool(options.queue) as spool:
-        server = Server(SpoolIntake(spool), config=config, policy=policy, limits=limits)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_stop_on_signals, server, options.grace.total_seconds(), nursery.cancel_scope)
-            if delivery is not None:
-                nursery.start_soon(_run_queue, spool, delivery, retry)
-            await _receive(server, listeners)
-            nursery.cancel_scope.cancel()
+    with _signals() as signals:
+        async with _listening(options.listen) as listeners, open_spool(options.queue) as spool:
+            server = Server(SpoolIntake(spool), config=config, policy=policy, limits=limits)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signals, signals, server, options.grace, nursery.cancel_scope)
+                if delivery is not None:
+                    nursery.start_soon(_run_queue, spool, delivery, retry)
+                await _receive(server, listeners)
+                nursery.cancel_scope.cancel()
     return 0
+
+
+@contextmanager
+def _signals() -> Generator[AsyncIterator[int], None, None]:
+    """Receive the signals that end the command; behind a block that ended well they are ignored, as it is ending."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        with trio.open_signal_receiver(*_ENDING) as signals:
+            yield signals
+    except BaseException:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        raise
 
 
 async def _receive(server: Server, listeners: Sequence[trio.SocketListener]) -> None:
@@ -62,24 +79,18 @@ async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff) -> None:
 
 
 async def _stop_on_signals(
-    server: Server,
-    grace: float,
-    scope: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    signals: AsyncIterator[int], server: Server, grace: dt.timedelta, scope: trio.CancelScope
 ) -> None:
     is_draining = False
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            name = signal.Signals(number).name
-            if is_draining:
-                _log.info("%s again: stopping at once", name)
-                scope.cancel()
-            else:
-                _log.info("%s: no new mail, at most %g s for what has begun", name, grace)
-                server.drain(grace)
-                is_draining = True
+    async for number in signals:
+        name = signal.Signals(number).name
+        if is_draining:
+            _log.info("%s again: stopping at once", name)
+            scope.cancel()
+        else:
+            _log.info("%s: no new mail, at most %g s for what has begun", name, grace.total_seconds())
+            server.drain(grace.total_seconds())
+            is_draining = True
 
 
 @asynccontextmanager

@@ -6,7 +6,9 @@ import logging
 import sys
 import unicodedata
 from itertools import accumulate
-from typing import TypeGuard, final
+from typing import Final, final
+
+from smtprecv.errors import is_group
 
 
 def printable(text: str) -> str:
@@ -41,7 +43,7 @@ def say(command: str, text: str) -> None:
 
 def reason(error: BaseException) -> str:
     """Give what went wrong, of the first in a group, without the marks of Python."""
-    while _is_group(error):
+    while is_group(error):
         error = error.exceptions[0]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -57,8 +59,23 @@ class OneLineFormatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
-def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
-    return isinstance(error, BaseExceptionGroup)
+@final
+class Sparing(logging.Filter):
+    """Lets one record through in so many seconds, without its traceback: for a trouble that goes on and on."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin with the next record."""
+        super().__init__()
+        self._seconds: Final = seconds
+        self._last: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is shown."""
+        if self._last is not None and record.created < self._last + self._seconds:
+            return False
+        self._last = record.created
+        record.exc_info = None
+        return True
 
 
 def _cells_of(character: str) -> int:

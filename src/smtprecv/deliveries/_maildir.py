@@ -107,19 +107,21 @@ class Maildir:
         """Write and place one file, with as many hops into a thread as the message has batches."""
         line_ends = LineEnds(attempt.envelope.parameters.body)
         file = MailFile(folder, _name_prefix(attempt.entry, recipient) + _escaped_host(self._hostname))
-        batch = [line_ends.convert(trace_fields(attempt.entry, recipient, self._hostname))]
+        trace = trace_fields(attempt.entry, recipient, self._hostname)
+        batch: list[bytes] = []
         batch_size = 0
         try:
             async with attempt.message.chunks() as chunks:
                 async for chunk in chunks:
-                    if not batch_size:
-                        batch.append(line_ends.convert(divider(chunk)))
+                    if trace:
+                        batch.append(line_ends.convert(trace + divider(chunk)))
+                        trace = b""
                     batch.append(line_ends.convert(chunk))
                     batch_size += len(chunk)
                     if batch_size >= _BATCH_SIZE:
                         await self._run(partial(file.write, batch))
                         batch, batch_size = [], 0
-            await self._run(partial(file.place, [*batch, line_ends.rest()]))
+            await self._run(partial(file.place, [*batch, line_ends.convert(trace), line_ends.rest()]))
         finally:
             if file.is_open:
                 with trio.CancelScope(shield=True):

@@ -42,7 +42,8 @@ class LineReader:
             self._searched = max(len(buffer) - 1, 0)
             self._drop_excess()
             return None
-        line = bytes(buffer[:end])
+        # RFC 5321 section 4.1.1: white space before the CRLF should be tolerated.
+        line = bytes(buffer[:end]).rstrip(b" \t")
         del buffer[: end + 2]
         self._searched = 0
         if self._head is not None:

@@ -82,8 +82,8 @@ def parse_command(line: bytes, context: Context) -> Event:
         raise Refusal(BAD_OCTETS) from None
     if _NOT_TEXT.search(text):
         raise Refusal(BAD_OCTETS)
-    # RFC 5321 section 4.1.1: white space before the CRLF should be tolerated; so is more of it behind the verb.
-    return parser(text.strip(" "), context)
+    # More than one space behind the verb is tolerated: it cannot mean anything else.
+    return parser(text.lstrip(" "), context)
 
 
 def _bare(event: Event) -> Parser:

@@ -48,6 +48,9 @@ def parse_host(text: str) -> Host:
     """Read a domain or an address literal; ValueError for anything else, tags other than IPv6 included."""
     if text.startswith("["):
         return _parse_address_literal(text)
+    if not text.isprintable():
+        msg = "the domain is malformed"
+        raise ValueError(msg)
     domain = Domain.from_text(text)
     if len(domain.name) > MAX_DOMAIN_SIZE:
         msg = "the domain is too long"

@@ -51,7 +51,7 @@ class Reply:
 
     ``text`` may have several lines, divided by ``\n``. ``status`` must be of the class
     that the code's first digit names (RFC 2034 section 4). ValueError for a code outside
-    200-599, for 1yz, and for a status of another class.
+    200-599, for 1yz, and for a status of another class; TypeError for a text that is none.
     """
 
     code: int
@@ -60,6 +60,8 @@ class Reply:
 
     def __post_init__(self) -> None:
         """Refuse what could not be sent."""
+        # TypeError for what is no text: it would be found out only when it is written, far from its maker.
+        str.isprintable(self.text)
         if not 200 <= self.code <= 599:
             msg = f"{self.code} is not an SMTP reply code"
             raise ValueError(msg)

@@ -11,10 +11,12 @@ import datetime as dt
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from smtprecv.errors import ConfigError
 from smtprecv.message import QueueId
+
+_LONGEST: Final = dt.timedelta(days=366)
 
 
 @final
@@ -42,7 +44,10 @@ class Backoff:
         if self.longest < self.first:
             msg = "the longest wait (--retry-max) must not be shorter than the first (--retry-first)"
             raise ConfigError(msg)
-        if self.give_up_after < dt.timedelta() or self.factor < 1 or not 0 <= self.jitter < 1:
+        if self.longest > _LONGEST:
+            msg = "the longest wait (--retry-max) must not be longer than a year"
+            raise ConfigError(msg)
+        if self.give_up_after < dt.timedelta() or not 1 <= self.factor < math.inf or not 0 <= self.jitter < 1:
             msg = "a backoff needs give_up_after of 0 or more, factor of 1 or more, jitter from 0 to below 1"
             raise ConfigError(msg)
 
@@ -54,8 +59,8 @@ class Backoff:
         The last attempt falls on the moment of giving up, so that no message is given up for
         what was answered hours before.
         """
-        gives_up = received + self.give_up_after
-        return None if now >= gives_up else min(now + self.wait(queue_id, attempts), gives_up)
+        left = self.give_up_after - (now - received)
+        return None if left <= dt.timedelta() else now + min(self.wait(queue_id, attempts), left)
 
     def wait(self, queue_id: QueueId, attempts: int) -> dt.timedelta:
         """Give the wait after ``attempts`` (at least 1) that failed."""

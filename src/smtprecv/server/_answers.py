@@ -13,7 +13,7 @@ from typing import Final, final
 
 import trio
 
-from smtprecv.errors import SpoolError
+from smtprecv.errors import SpoolError, cancellation_in
 from smtprecv.message import Client
 from smtprecv.protocol import (
     Config,
@@ -40,7 +40,7 @@ from smtprecv.protocol import (
 )
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Incoming, Intake
-from smtprecv.server._trouble import spool_trouble
+from smtprecv.server._trouble import is_final, local_error, spool_trouble
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -76,7 +76,24 @@ class Answers:
         self._trouble = _NOT_STORED
 
     async def answer(self, event: Event) -> Sequence[Reply]:
-        """Give the replies that are due to an event: one, or none where it asks for none."""
+        """Give the replies that are due to an event: one, or none where it asks for none.
+
+        Whatever goes wrong on our side is 4yz and ends the message on its way in, but not the session.
+        """
+        try:
+            return await self._answer(event)
+        except SpoolError as error:
+            self._trouble = spool_trouble(self.client, error)
+        # Policy and intake are the user's code: whatever they raise is our fault, not the client's.
+        except Exception as error:
+            self._trouble = local_error(self.client, error)
+        except BaseExceptionGroup as group:
+            local_error(self.client, group)
+            raise cancellation_in(group) from None
+        await self.close()
+        return () if isinstance(event, MailData) else (self._trouble,)
+
+    async def _answer(self, event: Event) -> Sequence[Reply]:
         match event:
             case MailData(octets):
                 await self._write(octets)
@@ -131,21 +148,13 @@ class Answers:
         reply = await self._hooks.data(self.client, self._envelope)
         if not reply.is_ok:
             return reply
-        try:
-            self._incoming = await self._intake.begin(self.client)
-        except SpoolError as error:
-            return spool_trouble(self.client, error)
+        self._incoming = await self._intake.begin(self.client)
         return _START_MAIL
 
     async def _write(self, octets: bytes) -> None:
         """Pass the octets on; once they could not be taken, the rest of the message is dropped."""
-        if self._incoming is None:
-            return
-        try:
+        if self._incoming is not None:
             await self._incoming.write(octets)
-        except SpoolError as error:
-            self._trouble = spool_trouble(self.client, error)
-            await self.close()
 
     async def _end(self, end: EndOfMailData) -> Sequence[Reply]:
         incoming = self._incoming
@@ -162,10 +171,10 @@ class Answers:
         return replies
 
     async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
-        try:
-            replies = await incoming.commit(self.client, self._envelope)
-        except SpoolError as error:
-            return (spool_trouble(self.client, error),)
+        replies = await incoming.commit(self.client, self._envelope)
+        if len(replies) != self._connection.replies_due or any(not is_final(reply) for reply in replies):
+            msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
+            raise ValueError(msg)
         self._incoming = None
         for reply in replies:
             _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)

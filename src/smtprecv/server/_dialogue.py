@@ -30,13 +30,19 @@ from smtprecv.protocol import (
     EndOfMailData,
     EnhancedStatus,
     Event,
+    Expn,
+    Hello,
+    Help,
     Mail,
+    Noop,
     Rcpt,
     Rejected,
     Reply,
+    Rset,
     Severity,
     Signal,
     State,
+    Vrfy,
 )
 from smtprecv.server._answers import Answers
 from smtprecv.server._hooks import Hooks
@@ -48,17 +54,22 @@ _log: Final = logging.getLogger("smtprecv.server")
 _READ_SIZE: Final = 65536
 _LOGGED_SIZE: Final = 100
 """Octets of a refused command line that the log shows."""
-_FLUSH_SIZE: Final = 16384
-"""Octets of replies that may wait for the end of a pipelined group."""
+_FLUSH_SIZE: Final = 2048
+"""Octets of replies that may wait for the end of a pipelined group. To send is also to let others run."""
+_FLUSH_TIME: Final = 5.0
+"""Seconds for which they may wait: a client whose group is answered slowly must see that it is."""
 _PROMISE_TIMEOUT: Final = 10.0
 """Seconds for which a cancellation waits until a client has been told that its message is accepted."""
 _FAREWELL_TIMEOUT: Final = 1.0
 """Seconds for the last words to a client, and for it to hear them."""
 
 _IDLE: Final = Reply(421, "timeout, closing connection", EnhancedStatus(4, 4, 2))
-_SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
+SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
 _TOO_MANY_ERRORS: Final = Reply(421, "too many errors", EnhancedStatus(4, 7, 0))
 _TROUBLE: Final = Reply(421, "local error, closing connection", EnhancedStatus(4, 3, 0))
+
+_IDLE_COMMANDS: Final[frozenset[type[Event]]] = frozenset({Hello, Rset, Noop, Help, Vrfy, Expn})
+"""Commands that further no mail."""
 
 
 @final
@@ -81,7 +92,10 @@ class Dialogue:
         self._is_sending = False
         self._is_idle = False
         self._is_draining = False
+        self._is_cut_short = False
+        self._flushed_at = trio.current_time()
         self._errors = 0
+        self._idle_commands = 0
 
     async def run(self) -> None:
         """Hold the dialogue to its end and close the stream. Only cancellation comes out of it."""
@@ -101,7 +115,7 @@ class Dialogue:
         """End as soon as no transaction is open: at once, if the client is idle outside of one."""
         self._is_draining = True
         if self._is_idle and self._may_leave:
-            self._farewell = _SHUTDOWN
+            self._farewell = SHUTDOWN
             self._scope.cancel()
 
     @property
@@ -113,7 +127,7 @@ class Dialogue:
             with self._scope:
                 await self._converse()
         except trio.Cancelled:
-            await self._say_farewell(_SHUTDOWN)
+            await self._say_farewell(SHUTDOWN)
             raise
         await self._say_farewell(self._farewell)
 
@@ -121,28 +135,42 @@ class Dialogue:
         """Answer the client until the session is over, or until it is time for a farewell."""
         connection = self._connection
         while connection.state is not State.CLOSED:
-            event = connection.next_event()
-            if not isinstance(event, Signal):
-                await self._respond(event)
-                if self._errors >= self._limits.max_errors:
-                    self._farewell = _TOO_MANY_ERRORS
-                    return
-            elif self._may_leave:
-                self._farewell = _SHUTDOWN
+            if self._errors >= self._limits.max_errors:
+                self._farewell = _TOO_MANY_ERRORS
                 return
-            else:
+            if self._may_leave:
+                self._farewell = SHUTDOWN
+                return
+            event = connection.next_event()
+            if isinstance(event, Signal):
                 await self._read()
+            else:
+                await self._respond(event)
         await self._flush()
+        if self._is_cut_short:
+            await self._let_hear()
 
     async def _respond(self, event: Event) -> None:
+        now = self._move_deadline()
         for reply in await self._answers.answer(event):
+            self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
-            if reply.severity is Severity.PERMANENT:
-                self._errors += 1
-                self._log_refusal(event, reply)
-            self._tells_of_commit |= reply.is_ok and isinstance(event, EndOfMailData)
-        if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE:
+            self._judge(event, reply)
+        if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
             await self._flush()
+
+    def _judge(self, event: Event, reply: Reply) -> None:
+        """Count what the client does wrong, and what it does for nothing."""
+        if isinstance(event, EndOfMailData) and reply.is_ok:
+            self._tells_of_commit = True
+            self._idle_commands = 0
+        if type(event) in _IDLE_COMMANDS:
+            self._idle_commands += 1
+        if reply.severity is Severity.PERMANENT:
+            self._errors += 1
+            self._log_refusal(event, reply)
+        elif self._idle_commands > self._limits.max_idle_commands:
+            self._errors += 1
 
     async def _read(self) -> None:
         """Send what is due, and wait for the client."""
@@ -154,23 +182,30 @@ class Dialogue:
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        self._move_deadline()
+        self._flushed_at = self._move_deadline()
         if not self._unsent:
             return
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
         if self._tells_of_commit:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _PROMISE_TIMEOUT):
+            with trio.move_on_after(_PROMISE_TIMEOUT, shield=True) as scope:
                 await self._stream.send_all(self._unsent)
+            if scope.cancelled_caught:
+                # How much went out is not known: after this nothing could be told apart any more.
+                msg = "the client does not take its replies"
+                raise trio.BrokenResourceError(msg)
             self._tells_of_commit = False
         else:
             await self._stream.send_all(self._unsent)
         self._is_sending = False
         self._unsent.clear()
 
-    def _move_deadline(self) -> None:
-        self._scope.deadline = min(trio.current_time() + self._limits.idle_timeout, self._session_ends)
+    def _move_deadline(self) -> float:
+        """Begin the idle limit anew, and give the time."""
+        now = trio.current_time()
+        self._scope.deadline = min(now + self._limits.idle_timeout, self._session_ends)
+        return now
 
     async def _say_farewell(self, reply: Reply) -> None:
         """Send what is due and a last reply, and let the client hear it, for a second at most.
@@ -184,11 +219,16 @@ class Dialogue:
         _log.info("%s: %s", self._answers.client.session_id, reply)
         with trio.move_on_after(_FAREWELL_TIMEOUT, shield=True), suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._unsent)
-            if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                # To close a socket with unread input is to reset it, and a reset may overtake the reply.
-                await self._stream.send_eof()
-                while await self._stream.receive_some(_READ_SIZE):
-                    pass
+            await self._let_hear()
+
+    async def _let_hear(self) -> None:
+        """Let the client read the last reply: a socket closed with unread input is reset, and that may overtake it."""
+        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+            return
+        with trio.move_on_after(_FAREWELL_TIMEOUT):
+            await self._stream.send_eof()
+            while await self._stream.receive_some(_READ_SIZE):
+                pass
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client

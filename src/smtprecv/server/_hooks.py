@@ -1,6 +1,6 @@
 """The hooks of a policy, looked up once, each with its default answer.
 
-The one place where a policy is called: what it raises, or answers amiss, becomes 451 here.
+The one place where a policy is called. What it raises comes through; an answer amiss is a ValueError.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, final
 
+from smtprecv.errors import ConfigError
 from smtprecv.message import Client
 from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, Policy, RcptPolicy
-from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply, Severity
-from smtprecv.server._trouble import local_error
+from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.server._trouble import is_final
 
 P = ParamSpec("P")
 
@@ -25,47 +26,41 @@ class Hooks:
     """A policy as the server calls it: every hook is there."""
 
     def __init__(self, policy: Policy | None) -> None:
-        """Look up which hooks ``policy`` has; None has none."""
+        """Look up which hooks ``policy`` has; None has none. ConfigError for an object without any."""
         self._connect = policy if isinstance(policy, ConnectPolicy) else None
         self._hello = policy if isinstance(policy, HelloPolicy) else None
         self._mail = policy if isinstance(policy, MailPolicy) else None
         self._rcpt = policy if isinstance(policy, RcptPolicy) else None
         self._data = policy if isinstance(policy, DataPolicy) else None
+        if policy is not None and not any((self._connect, self._hello, self._mail, self._rcpt, self._data)):
+            msg = f"{policy!r} has no hook of a policy: connect, hello, mail, rcpt or data"
+            raise ConfigError(msg)
 
     async def connect(self, client: Client) -> Reply:
         """Answer a connection."""
-        return _ACCEPTED if self._connect is None else await _ask(client, self._connect.connect, client)
+        return _ACCEPTED if self._connect is None else await _ask(self._connect.connect, client)
 
     async def hello(self, client: Client, hello: Hello) -> Reply:
         """Answer HELO or EHLO."""
-        return _ACCEPTED if self._hello is None else await _ask(client, self._hello.hello, client, hello)
+        return _ACCEPTED if self._hello is None else await _ask(self._hello.hello, client, hello)
 
     async def mail(self, client: Client, mail: Mail) -> Reply:
         """Answer MAIL."""
-        return _SENDER_OK if self._mail is None else await _ask(client, self._mail.mail, client, mail)
+        return _SENDER_OK if self._mail is None else await _ask(self._mail.mail, client, mail)
 
     async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
         """Answer RCPT."""
-        return _RECIPIENT_OK if self._rcpt is None else await _ask(client, self._rcpt.rcpt, client, envelope, rcpt)
+        return _RECIPIENT_OK if self._rcpt is None else await _ask(self._rcpt.rcpt, client, envelope, rcpt)
 
     async def data(self, client: Client, envelope: Envelope) -> Reply:
         """Answer DATA."""
-        return _ACCEPTED if self._data is None else await _ask(client, self._data.data, client, envelope)
+        return _ACCEPTED if self._data is None else await _ask(self._data.data, client, envelope)
 
 
-async def _ask(client: Client, hook: Callable[P, Awaitable[Reply]], *args: P.args, **kwargs: P.kwargs) -> Reply:
-    try:
-        reply = await hook(*args, **kwargs)
-        _check(reply)
-    # A policy is the user's code: whatever it raises is our fault, not the client's.
-    except Exception as error:
-        return local_error(client, error)
-    return reply
-
-
-def _check(reply: Reply) -> None:
-    """Let a hook answer yes or no only; what is not even a Reply has no severity."""
-    # RFC 5321 section 4.2.4: 221 answers QUIT alone.
-    if reply.severity is Severity.INTERMEDIATE or reply.code == 221:
+async def _ask(hook: Callable[P, Awaitable[Reply]], *args: P.args, **kwargs: P.kwargs) -> Reply:
+    reply = await hook(*args, **kwargs)
+    # What is not even a Reply has no severity.
+    if not is_final(reply):
         msg = f"a hook answered {reply}, which is neither yes nor no"
         raise ValueError(msg)
+    return reply

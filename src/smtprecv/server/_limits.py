@@ -29,8 +29,11 @@ _CROWDED: Final = Reply(421, "too many connections from your address", EnhancedS
 class Limits:
     """The limits of a server.
 
-    ``max_connections``: open at one time; ``max_connections_per_client``: from one address.
+    ``max_connections``: open at one time; ``max_connections_per_client``: from one IPv4
+    address or IPv6 network of 64 bits.
     ``max_errors``: 5yz replies in one session, after which it ends with 421; at least 5.
+    ``max_idle_commands``: RSET, NOOP, HELP, VRFY, EXPN, HELO and EHLO since the last accepted message; each
+    one more counts as an error.
     ``idle_timeout``: seconds that the server waits for a client (RFC 5321 section 4.5.3.2.7: at
     least 5 minutes). ``session_timeout``: seconds that a whole session may last.
     ConfigError for values that would serve nobody.
@@ -39,13 +42,14 @@ class Limits:
     max_connections: int = 1000
     max_connections_per_client: int = 100
     max_errors: int = 20
+    max_idle_commands: int = 100
     idle_timeout: float = 300.0
     session_timeout: float = 3600.0
 
     def __post_init__(self) -> None:
         """Refuse limits that would serve nobody."""
-        if min(self.max_connections, self.max_connections_per_client) < 1:
-            msg = "max_connections and max_connections_per_client must be at least 1"
+        if min(self.max_connections, self.max_connections_per_client, self.max_idle_commands) < 1:
+            msg = "max_connections, max_connections_per_client and max_idle_commands must be at least 1"
             raise ConfigError(msg)
         if self.max_errors < 5:
             msg = "max_errors must be at least 5"
@@ -63,16 +67,17 @@ class Doorkeeper:
         """Begin with nobody in."""
         self._limits = limits
         self._open = 0
-        self._by_address: Counter[IPv4Address | IPv6Address] = Counter()
+        self._by_address: Counter[int] = Counter()
 
     def enter(self, address: IPv4Address | IPv6Address | None) -> Reply | None:
         """Count a connection in and give None, or give the 421 that it is due and count nothing."""
         if self._open >= self._limits.max_connections:
             return _FULL
         if address is not None:
-            if self._by_address[address] >= self._limits.max_connections_per_client:
+            key = _key(address)
+            if self._by_address[key] >= self._limits.max_connections_per_client:
                 return _CROWDED
-            self._by_address[address] += 1
+            self._by_address[key] += 1
         self._open += 1
         return None
 
@@ -80,9 +85,15 @@ class Doorkeeper:
         """Count a connection out that had come in."""
         self._open -= 1
         if address is not None:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            key = _key(address)
+            self._by_address[key] -= 1
+            if not self._by_address[key]:
+                del self._by_address[key]
+
+
+def _key(address: IPv4Address | IPv6Address) -> int:
+    """Give what is one client: an IPv4 address, or an IPv6 network of 64 bits, of which one host has all addresses."""
+    return int(address) if isinstance(address, IPv4Address) else -(int(address) >> 64) - 1
 
 
 def raise_file_limit(connections: int) -> int:

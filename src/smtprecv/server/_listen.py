@@ -33,7 +33,12 @@ async def listen(address: str, *, backlog: int = BACKLOG) -> list[trio.SocketLis
     ConfigError for an address that cannot be read, OSError for one that cannot be bound.
     """
     host, port = parse_address(address)
-    return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    except UnicodeError:
+        # A name that the resolver can't even be asked about, such as one with an empty label.
+        msg = f"{host!r} is not a host name"
+        raise ConfigError(msg) from None
 
 
 def address_of(listener: trio.SocketListener) -> str:

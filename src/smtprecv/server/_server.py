@@ -15,7 +15,7 @@ from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config
-from smtprecv.server._dialogue import Dialogue
+from smtprecv.server._dialogue import SHUTDOWN, Dialogue
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
 from smtprecv.server._limits import Doorkeeper, Limits
@@ -93,7 +93,7 @@ class Server:
             # The client reset the connection before it was accepted: there is nobody to talk to.
             await trio.aclose_forcefully(stream)
             return
-        refusal = self._doorkeeper.enter(client.address)
+        refusal = SHUTDOWN if self._accepting.cancel_called else self._doorkeeper.enter(client.address)
         if refusal is not None:
             _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)
             await _refuse(stream, bytes(refusal))
@@ -105,8 +105,6 @@ class Server:
 
     async def _hold(self, dialogue: Dialogue) -> None:
         self._dialogues.add(dialogue)
-        if self._accepting.cancel_called:
-            dialogue.drain()
         try:
             await dialogue.run()
         finally:

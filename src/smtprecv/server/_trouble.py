@@ -1,4 +1,7 @@
-"""What a client is told of our own faults: 4yz and a reference id, never a word of the fault itself."""
+"""What a client is told of our own faults: 4yz and a reference id, never a word of the fault itself.
+
+Whether a policy or an intake has answered at all is judged here too: no answer is a fault of ours.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from typing import Final
 
 from smtprecv.errors import SpoolError, SpoolFull
 from smtprecv.message import Client
-from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.protocol import EnhancedStatus, Reply, Severity
 
 _log: Final = logging.getLogger("smtprecv.server")
 
 
-def local_error(client: Client, error: Exception) -> Reply:
+def local_error(client: Client, error: BaseException) -> Reply:
     """Log a fault of ours, with its traceback, and give the 451 for it."""
     reference = secrets.token_hex(4)
     _log.error("%s: local error, reference %s", client.session_id, reference, exc_info=error)
@@ -27,3 +30,8 @@ def spool_trouble(client: Client, error: SpoolError) -> Reply:
     if isinstance(error, SpoolFull):
         return Reply(452, f"no room, try again later (reference {reference})", EnhancedStatus(4, 3, 1))
     return Reply(451, f"cannot store mail, try again later (reference {reference})", EnhancedStatus(4, 3, 0))
+
+
+def is_final(reply: Reply) -> bool:
+    """Say whether a reply is a yes or a no; 3yz is neither, and 221 answers QUIT alone (RFC 5321 section 4.2.4)."""
+    return reply.severity is not Severity.INTERMEDIATE and reply.code != 221
