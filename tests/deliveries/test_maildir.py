@@ -253,7 +253,7 @@ async def test_large(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [b"Subject: x\r\n\r\n", b" x\r\n", b"\tx\r\n"])
 async def test_white_space_matters_at_the_very_start_alone(start: bytes, tmp_path: Path) -> None:
-    """An empty line keeps a first line of white space out of our fields; no other piece is touched, however it begins."""
+    """An empty line keeps white space at the start out of our fields; no other piece is touched, however it begins."""
     pieces = [start, *[b" " * 262_144] * 13]
     await Maildir(tmp_path, hostname="mx.example.com").deliver(attempt(*pieces))
 
