@@ -19,6 +19,8 @@ PROGRAM = "smtprecv.cli"
 
 BETWEEN_LAYERS = {
     "smtprecv.server.parse_address",
+    "smtprecv.errors.cancellation_in",
+    "smtprecv.errors.is_group",
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.received_field",

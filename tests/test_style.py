@@ -18,10 +18,12 @@ MAX_FUNCTION_LINES = 40
 
 NETS = {
     "queue.py": 1,
+    "server/_answers.py": 1,
     "server/_dialogue.py": 1,
-    "server/_hooks.py": 1,
+    "spool/_writer.py": 2,
 }
-"""Where `except Exception` stands, and how often: around a delivery attempt, a dialogue, a policy hook."""
+"""Where `except Exception` stands, and how often: around a delivery attempt, a policy hook or an intake, a dialogue,
+one member of a group commit (a defect in one must not fail the others), one step behind a COMMIT."""
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -55,7 +57,7 @@ def test_no_escape_from_the_types(module: str) -> None:
 
 
 def test_nets() -> None:
-    """`except Exception` stands around a policy hook, a dialogue and a delivery attempt, a bare `except` nowhere."""
+    """`except Exception` stands where NETS says, a bare `except` nowhere."""
     caught = [
         (module, "nothing" if node.type is None else ast.unparse(node.type))
         for module in MODULES

@@ -28,8 +28,9 @@ from tests.spool.spoolhouse import (
 
 from smtprecv.errors import CorruptEntry, SpoolError, SpoolFull
 from smtprecv.message import QueueId
-from smtprecv.spool import Spool, SpoolOptions, open_spool
-from smtprecv.spool._body import PIECE_SIZE, ArrivingBody, BodyFile, BodyFolder, StoredMessage
+from smtprecv.spool import Entry, Spool, SpoolOptions, open_spool
+from smtprecv.spool._body import PIECE_SIZE, ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
+from smtprecv.spool._sqlite import SqliteSpool
 
 T = TypeVar("T")
 ID = QueueId("q" * 20)
@@ -158,6 +159,19 @@ async def test_as_file_of_a_row(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+async def test_a_file_of_as_file_that_cannot_be_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a delivery left in the place of its file is logged, and does not undo what the delivery did."""
+    async with opened(tmp_path) as spool:
+        await accept(spool)
+        (claim,) = await spool.claim(LATE, 1)
+        async with claim.message.as_file() as path:
+            path.unlink()
+            path.mkdir()
+        await finish(spool, claim)
+    assert f"{path.name} is left behind" in caplog.text
+    assert len(names(tmp_path / "owners")) == 1
+
+
 async def test_deleting_the_file_of_as_file_harms_nothing(tmp_path: Path) -> None:
     """A program that removes or moves the file it was given removes a link, not the message."""
     async with opened(tmp_path) as spool:
@@ -202,6 +216,9 @@ async def test_abort_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         await draft.abort()
         hops.error = None
     assert "is left behind" in caplog.text
+    assert len(names(tmp_path / "owners")) == 1
+    async with opened(tmp_path):
+        assert bodies(tmp_path) == []
 
 
 async def test_a_body_stays_while_its_row_may_yet_appear(tmp_path: Path) -> None:
@@ -230,6 +247,31 @@ async def test_litter_of_a_failed_commit_outlives_a_clean_end(tmp_path: Path) ->
     assert (len(bodies(tmp_path)), len(list((tmp_path / "owners").iterdir()))) == (1, 1)
     async with opened(tmp_path):
         assert (bodies(tmp_path), len(list((tmp_path / "owners").iterdir()))) == ([], 1)
+
+
+async def test_an_accepted_body_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong behind the COMMIT, the body of a message whose row is there stays; another's does not."""
+    async with opened(tmp_path) as spool:
+        do_accept = SqliteSpool.accept
+
+        async def fail_behind(self: SqliteSpool, entry: Entry, body: StoredBody) -> None:
+            await do_accept(self, entry, body)
+            raise KeyError(0)
+
+        async def fail_before(self: SqliteSpool, entry: Entry, body: StoredBody) -> None:
+            raise KeyError(0)
+
+        for defect in (fail_behind, fail_before):
+            monkeypatch.setattr(SqliteSpool, "accept", defect)
+            with pytest.raises(KeyError):
+                await accept(spool, LARGE)
+        monkeypatch.undo()
+        assert len(bodies(tmp_path)) == 2
+        await accept(spool)
+        (entry, _) = await spool.entries()
+        (claim,) = await spool.claim_ids([entry.queue_id])
+        assert await claim.message.bytes() == LARGE
+        assert len(bodies(tmp_path)) == 1
 
 
 async def test_a_refused_large_message_frees_its_room_at_once(tmp_path: Path) -> None:

@@ -78,10 +78,10 @@ def entries(draw: st.DrawFn) -> Entry:
     parameters = draw(st.builds(MailParameters, st.none() | st.integers(0), st.sampled_from(Body), st.booleans()))
     reverse_path = draw(st.builds(ReversePath, st.none() | mailboxes))
     envelope = Envelope(reverse_path, parameters, tuple(standing.recipient for standing in them))
-    optional_times = st.none() | times
+    is_waiting = any(standing.status is Status.PENDING for standing in them)
     return Entry(
         QueueId("q"), draw(times), draw(clients), envelope, draw(st.integers(0, 1 << 40)), them,
-        draw(optional_times), draw(optional_times), draw(st.none() | texts),
+        draw(times) if is_waiting else None, draw(st.none() | times), draw(st.none() | texts),
     )  # fmt: skip
 
 
@@ -139,6 +139,14 @@ def test_recipient_rows_that_are_none(place: int, value: object) -> None:
     row[place] = value
     with pytest.raises(CorruptEntry):
         read_entry(ROW, [row])
+
+
+@pytest.mark.parametrize(("due", "status"), [(None, Status.PENDING), (NOON, Status.FAILED), (NOON, Status.DELIVERED)])
+def test_due_and_pending_go_together(due: dt.datetime | None, status: Status) -> None:
+    """A message is due just when a recipient is pending: otherwise it would be tried for ever, or never, in silence."""
+    row = entry_row(replace(ENTRY, due=due))
+    with pytest.raises(CorruptEntry, match="due"):
+        read_entry(row, [standing_row(replace(ENTRY.standings[0], status=status))])
 
 
 def test_no_recipients() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
 import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,13 +29,15 @@ from tests.spool.spoolhouse import (
     ask,
     bodies,
     finish,
+    names,
     on_the_spot,
     opened,
 )
 
 from smtprecv.errors import SpoolError, SpoolFull, SpoolUnusable
-from smtprecv.spool import Entry, Spool, SpoolOptions, open_spool
-from smtprecv.spool._folder import free_size
+from smtprecv.spool import Entry, Spool, SpoolOptions, _rows, open_spool
+from smtprecv.spool._folder import free_files, free_size
+from smtprecv.spool._options import connect
 
 T = TypeVar("T")
 MIB = 1024 * 1024
@@ -62,7 +67,7 @@ async def test_the_folder_is_made_private(tmp_path: Path) -> None:
 async def test_a_queue_that_must_be_there(tmp_path: Path) -> None:
     """Without `create` a folder without a queue is refused, and nothing is made; one with a queue is opened."""
     missing = tmp_path / "missing"
-    with pytest.raises(SpoolUnusable, match="there is no queue in"):
+    with pytest.raises(SpoolUnusable, match="cannot be opened: there is none"):
         async with open_spool(missing, create=False):
             pass
     assert not missing.exists()
@@ -76,7 +81,7 @@ async def test_what_cannot_be_opened(tmp_path: Path) -> None:
     """A file, and a database that is none, are refused with one line that names them."""
     file = tmp_path / "file"
     file.touch()
-    assert str(file) in await unusable(file)
+    assert await unusable(file) == f"the queue {file} cannot be opened: {file}: Not a directory"
     junk = tmp_path / "junk"
     junk.mkdir()
     (junk / "queue.sqlite").write_bytes(b"this is no database at all" * 100)
@@ -111,7 +116,7 @@ async def test_a_disk_that_fails_at_the_opening(tmp_path: Path) -> None:
     """A disk error while the queue is opened is told in the same way, and the owner is gone again."""
     disk = Disk()
     disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR
-    assert "COMMIT failed" in await unusable(tmp_path, disk.options())
+    assert await unusable(tmp_path, disk.options()) == f"the queue {tmp_path} cannot be opened: COMMIT failed"
     assert list((tmp_path / "owners").iterdir()) == []
     disk.failing.clear()
     async with opened(tmp_path, disk.options()) as spool:
@@ -182,6 +187,11 @@ async def test_an_outcome_that_nobody_waits_for(tmp_path: Path, caplog: pytest.L
         "UPDATE message SET size = size + 1",
         "UPDATE message SET body_file = '../lock'",
         "UPDATE message SET body_file = 'missing'",
+        "UPDATE message SET body_file = '0000000000000000.00000000000000000000'",
+        "UPDATE message SET body_file = hex(zeroblob(150))",
+        "UPDATE message SET body_file = '0000000000000000.00000000000000000000.' || hex(zeroblob(150))",
+        "UPDATE message SET due = -(1 << 62)",
+        "UPDATE recipient SET status = 'failed'",
         "DELETE FROM body",
         "DELETE FROM recipient",
     ],
@@ -200,7 +210,52 @@ async def test_what_cannot_be_read_is_set_aside(tmp_path: Path, ruin: str, caplo
     assert reason
     queries = ("SELECT 1 FROM recipient WHERE message = ?", "SELECT 1 FROM body WHERE message = ?")
     kept = [ask(tmp_path, query, number) for query in queries]
-    assert [bool(rows) for rows in kept] == ["recipient" not in ruin, "FROM body" not in ruin]
+    assert [bool(rows) for rows in kept] == ["FROM recipient" not in ruin, "FROM body" not in ruin]
+
+
+@pytest.mark.parametrize("due", [None, 1 << 62])
+async def test_what_no_claim_would_meet_is_set_aside(
+    tmp_path: Path, due: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that waits for a time that never comes is found at the recovery, set aside, and logged; others stay."""
+    async with opened(tmp_path) as spool:
+        lost = await accept(spool)
+        failed = await accept(spool)
+        await accept(spool, received=LATE)
+        (claim,) = await spool.claim_ids([failed.queue_id])
+        await spool.record(failed.given_up())
+        ask(tmp_path, "UPDATE message SET due = ? WHERE number = 1", due)
+        assert await spool.next_due() == LATE
+        assert await spool.recover() == 0
+        assert f"{lost.queue_id} cannot be read and is set aside" in caplog.text
+        assert await spool.find([claim.entry.queue_id])
+        assert ask(tmp_path, "SELECT id FROM corrupt") == [(lost.queue_id,)]
+
+
+async def test_a_time_before_all_times(tmp_path: Path) -> None:
+    """A due time that no datetime can tell is due now."""
+    async with opened(tmp_path) as spool:
+        await accept(spool)
+        ask(tmp_path, "UPDATE message SET due = -(1 << 62)")
+        assert await spool.next_due() == dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+async def test_a_folder_of_bodies_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that may not be entered is not a body that is missing: nothing is set aside."""
+    stat = Path.stat
+
+    def closed(path: Path) -> os.stat_result:
+        if path.parent.name == "bodies":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path)
+
+    async with opened(tmp_path) as spool:
+        await accept(spool, LARGE)
+        monkeypatch.setattr(Path, "stat", closed)
+        with pytest.raises(SpoolError, match="Permission denied"):
+            await spool.claim(LATE, 1)
+        monkeypatch.undo()
+        assert len(await spool.claim(LATE, 1)) == 1
 
 
 async def test_a_listing_passes_over_what_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,17 +328,150 @@ async def test_fresh_mail_that_comes_too_late(tmp_path: Path) -> None:
 
 
 async def test_fresh_mail_that_cannot_be_given_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """When the giving back fails, that is logged; the claims end with the process."""
+    """When the giving back fails, that is logged, and made up for with the first group that succeeds."""
     disk = Disk()
     async with opened(tmp_path, disk.options()) as spool:
         async with spool.fresh(1):
             entry = await accept(spool)
             disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR
         disk.failing.clear()
+        assert f"{entry.queue_id} stay claimed" in caplog.text
+        assert await spool.next_due() is None
+        (claim,) = await spool.claim(LATE, 1)
+        assert claim.entry == entry
         assert list(await spool.claim(LATE, 1)) == []
-    assert f"{entry.queue_id} stay claimed" in caplog.text
+
+
+async def test_only_own_claims_are_given_back(tmp_path: Path) -> None:
+    """A claim that is another's is not ended by giving it back."""
+    async with opened(tmp_path) as spool:
+        entry = await accept(spool)
+        ask(tmp_path, "UPDATE message SET owner = 'other'")
+        connection = connect(tmp_path / "queue.sqlite")
+        _rows.give_back(connection, "me", [entry.queue_id])
+        assert connection.execute("SELECT owner FROM message").fetchall() == [("other",)]
+        _rows.give_back(connection, "other", [entry.queue_id])
+        assert connection.execute("SELECT owner FROM message").fetchall() == [(None,)]
+        connection.close()
+
+
+async def test_an_end_that_cannot_give_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When claims cannot be given back at the end, the connection is closed; the owner's file tells of its death."""
+    disk, connections = Disk(), list[sqlite3.Connection]()
+
+    def keep(database: Path) -> sqlite3.Connection:
+        connections.append(disk.connect(database))
+        return connections[-1]
+
+    async with opened(tmp_path, SpoolOptions(connect=keep)) as spool:
+        await accept(spool)
+        await spool.claim(LATE, 1)
+        disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR
+    assert "claims were not given back" in caplog.text
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    assert len(names(tmp_path / "owners")) == 1
     async with opened(tmp_path) as spool:
         assert len(await spool.claim(LATE, 1)) == 1
+
+
+async def test_an_owner_that_cannot_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An owner's file that cannot be removed at the end fails nothing."""
+    async with opened(tmp_path):
+        (owner,) = names(tmp_path / "owners")
+        (tmp_path / "owners" / owner).unlink()
+        (tmp_path / "owners" / owner).mkdir()
+    assert f"left behind: {tmp_path}/owners/{owner}: " in caplog.text
+
+
+async def test_the_folder_is_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is that of the opening, wherever the process goes later."""
+    monkeypatch.chdir(tmp_path)
+    async with opened(Path("queue")) as spool:
+        monkeypatch.chdir("/")
+        await accept(spool, LARGE)
+        await accept(spool)
+        assert len(await spool.claim(LATE, 9)) == 2
+
+
+async def test_no_thread_at_the_opening(tmp_path: Path) -> None:
+    """A thread that cannot be started is one more reason why a queue cannot be opened."""
+
+    async def without_threads(_: Callable[[], T], /) -> T:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with pytest.raises(SpoolUnusable, match="cannot be opened: can't start new thread"):
+        async with open_spool(tmp_path, run_in_thread=without_threads):
+            pass
+
+
+async def test_no_more_files(tmp_path: Path) -> None:
+    """Below the reserve of files a large message is SpoolFull; small ones, which need none, are taken."""
+    options = SpoolOptions(free_files=lambda _: 63)
+    async with opened(tmp_path, options) as spool:
+        await accept(spool)
+        with pytest.raises(SpoolFull):
+            await accept(spool, LARGE)
+        assert bodies(tmp_path) == []
+    async with opened(tmp_path, SpoolOptions(free_files=lambda _: 64)) as spool:
+        await accept(spool, LARGE)
+
+
+def test_free_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """How many files may be made is asked of the system; a file system without a bound has no end of them."""
+    statvfs = os.statvfs(tmp_path)
+    values = list(statvfs)
+    for total, free, expected in ((100, 7, 7), (0, 0, sys.maxsize)):
+        values[5], values[7] = total, free
+        monkeypatch.setattr(os, "statvfs", lambda _, values=tuple(values): os.statvfs_result(values))
+        assert free_files(tmp_path) == expected
+
+
+async def test_what_is_durable_before_an_acceptance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name above the queue is durable when it opens; a body file and its name are before their row's COMMIT."""
+    disk = Disk()
+    fsync = os.fsync
+
+    def sync(fd: int) -> None:
+        disk.statements.append(f"sync {Path(f'/proc/self/fd/{fd}').readlink()}")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    queue = tmp_path / "a" / "b" / "queue"
+    async with opened(queue, disk.options()) as spool:
+        above = [f"sync {path}" for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")]
+        syncs = [s for s in disk.statements if s.startswith("sync")]
+        assert syncs == [*above, f"sync {queue}", f"sync {queue.parent}"]
+        disk.statements.clear()
+        await accept(spool, LARGE)
+        (name,) = bodies(queue)
+        steps = [s for s in disk.statements if s.startswith(("sync", "INSERT INTO message", "COMMIT"))]
+        assert [step.split(" (")[0] for step in steps] == [
+            f"sync {queue}/bodies/{name}",
+            f"sync {queue}/bodies",
+            "INSERT INTO message",
+            "COMMIT",
+        ]
+
+
+async def test_a_folder_above_that_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue in a folder that may be passed but not read can be opened."""
+    queue = tmp_path / "queue"
+    queue.mkdir()
+    do_open = os.open
+
+    def closed(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path) == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return do_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", closed)
+    async with opened(queue) as spool:
+        await accept(spool)
 
 
 async def test_a_cancelled_end_of_fresh_mail_gives_back(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.spool.spoolhouse import Disk, on_the_spot
 
 from smtprecv.errors import SpoolError, SpoolFull
 from smtprecv.spool._lock import WriteLock
+from smtprecv.spool._thread import Begun
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class Gate:
         self.opened = trio.Event()
         self.opened.set()
         self.hops = 0
+        self.has_threads = True
 
     def shut(self) -> None:
         """Let the next hop wait."""
@@ -37,6 +39,9 @@ class Gate:
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Run the work when the gate is open."""
         self.hops += 1
+        if not self.has_threads:
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
         await self.opened.wait()
         return await on_the_spot(work)
 
@@ -55,7 +60,7 @@ class House:
         self.writer = Writer(
             self.path,
             lock=self.lock,
-            run_in_thread=self.gate,
+            run_in_thread=Begun(self.gate),
             connect=self.connect,
             has_room=lambda _: self.has_room,
             wal_limit=wal_limit,
@@ -374,29 +379,72 @@ async def test_steps_that_wait_for_a_commit_that_succeeds(tmp_path: Path) -> Non
     """What waits for the next COMMIT runs behind one that wrote something, and not behind a read or a failure."""
     async with house(tmp_path) as it:
         steps: list[int] = []
-        it.writer.after_next_commit(lambda: steps.append(1))
+        it.writer.after_next_commit(lambda _: steps.append(1))
         await it.numbers()
+        await it.put(0)
+        it.writer.after_next_commit(lambda _: steps.append(2))
+        with pytest.raises(SpoolError):
+            await it.put(0)  # writes, and is undone
         it.disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR
         with pytest.raises(SpoolError):
             await it.put(1)
-        assert (steps, it.writer.has_leftovers) == ([], True)
+        assert (steps, it.writer.has_leftovers) == ([1], True)
         it.disk.failing.clear()
         await it.put(2)
-        assert (steps, it.writer.has_leftovers) == ([1], False)
+        assert (steps, it.writer.has_leftovers) == ([1, 2], False)
 
 
-async def test_a_defect_in_a_job_strands_nobody(tmp_path: Path) -> None:
-    """An exception that no job should raise reaches the leader; the rest of the group fails and is not stranded."""
+async def test_a_step_that_fails_is_taken_again(tmp_path: Path) -> None:
+    """What waits for a COMMIT and fails behind it waits for the next one."""
+    async with house(tmp_path) as it:
+        steps: list[int] = []
+
+        def step(_: sqlite3.Connection) -> None:
+            steps.append(len(steps))
+            if len(steps) < 3:
+                raise OSError(5, "broken step")
+
+        it.writer.after_next_commit(step)
+        for number in range(4):
+            await it.put(number)
+        assert (steps, it.writer.has_leftovers) == ([0, 1, 2], False)
+
+
+async def test_a_defect_in_a_job_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that no job should raise is a SpoolError for its caller, and logged; the others are committed."""
     async with house(tmp_path) as it:
 
-        def defect(_: Transaction) -> None:
+        def defect(transaction: Transaction) -> None:
+            transaction.connection.execute("INSERT INTO t VALUES (9)")
             raise KeyError(0)
 
         outcomes: list[str] = []
 
         async def lead() -> None:
-            with pytest.raises(KeyError):
+            with pytest.raises(SpoolError, match=r"a defect \(KeyError\)"):
                 await it.writer.run(Rank.RECORD, defect)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failure_of, partial(it.put, 1), outcomes)
+            nursery.start_soon(lead)
+            nursery.start_soon(failure_of, partial(it.put, 2), outcomes)
+        assert outcomes == ["done", "done"]
+        assert sorted(map(str, await it.numbers())) == ["1", "2"]
+        assert "KeyError: 0" in caplog.text
+
+
+async def test_an_exit_in_a_job_strands_nobody(tmp_path: Path) -> None:
+    """What is to end the program reaches the leader; the rest of the group fails and is not stranded."""
+    async with house(tmp_path) as it:
+
+        def leave(_: Transaction) -> None:
+            raise SystemExit
+
+        outcomes: list[str] = []
+
+        async def lead() -> None:
+            with pytest.raises(SystemExit):
+                await it.writer.run(Rank.RECORD, leave)
 
         async with trio.open_nursery() as nursery:
             it.gate.shut()
@@ -409,6 +457,129 @@ async def test_a_defect_in_a_job_strands_nobody(tmp_path: Path) -> None:
             it.gate.opened.set()
         assert outcomes == ["SpoolError"]
         assert await it.numbers() == []
+
+
+async def test_a_job_that_ends_the_transaction(tmp_path: Path) -> None:
+    """When a job has left no transaction to go back in, the others are tried alone."""
+    async with house(tmp_path) as it:
+
+        def end(transaction: Transaction) -> None:
+            transaction.connection.execute("ROLLBACK")
+            raise KeyError(0)
+
+        outcomes: list[str] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failure_of, partial(it.put, 1), outcomes)
+            nursery.start_soon(failure_of, partial(it.writer.run, Rank.RECORD, end), outcomes)
+        assert sorted(outcomes) == ["SpoolError", "done"]
+        assert await it.numbers() == [1]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "broken step"), "\ud800", KeyError(0)])
+async def test_no_step_fails_what_is_committed(tmp_path: Path, error: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a step behind the COMMIT raises is logged: the leader and its group have succeeded."""
+    async with house(tmp_path) as it:
+        outcomes: list[str] = []
+
+        def work(transaction: Transaction) -> None:
+            def step(_: sqlite3.Connection) -> None:
+                if isinstance(error, Exception):
+                    raise error
+                str(error).encode()
+
+            transaction.connection.execute("INSERT INTO t VALUES (1)")
+            transaction.after_commit(step)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failure_of, partial(it.writer.run, Rank.RECORD, work), outcomes)
+            nursery.start_soon(failure_of, partial(it.put, 2), outcomes)
+        assert outcomes == ["done", "done"]
+        assert len(await it.numbers()) == 2
+        assert "after a commit" in caplog.text
+
+
+async def test_there_is_one_leader(tmp_path: Path) -> None:
+    """Between the end of a group and the waking of its successor nobody else begins to lead."""
+    async with house(tmp_path) as it:
+        leading: list[int] = [0]
+        most: list[int] = []
+        lead = it.writer._lead
+
+        async def counted(own: object) -> None:
+            leading[0] += 1
+            most.append(leading[0])
+            await lead(own)  # type: ignore[arg-type]
+            leading[0] -= 1
+
+        it.writer._lead = counted  # type: ignore[method-assign]
+
+        async def put_many(first: int) -> None:
+            for number in range(first, first + 5):
+                await it.put(number)
+
+        it.gate.shut()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put_many, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(put_many, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            it.gate.opened.set()
+        assert (max(most), len(await it.numbers())) == (1, 10)
+
+
+async def test_a_failed_group_makes_room_first(tmp_path: Path) -> None:
+    """Before the members of a failed group are tried alone the log is brought back: that may be what they lacked."""
+    async with house(tmp_path) as it:
+        await it.put(0)
+        it.disk.statements.clear()
+        it.disk.failing["COMMIT"] = sqlite3.SQLITE_FULL
+        outcomes: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for number in (1, 2):
+                nursery.start_soon(failure_of, partial(it.put, number), outcomes)
+        it.disk.failing.clear()
+        steps = [s for s in it.disk.statements if s.startswith(("COMMIT", "PRAGMA wal_checkpoint"))]
+        assert steps == ["COMMIT", "PRAGMA wal_checkpoint(TRUNCATE)", "COMMIT", "COMMIT"]
+        assert outcomes == ["SpoolFull", "SpoolFull"]
+
+
+async def test_what_is_insisted_on(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A job that nobody waits for joins every group, a reading one too, until it has succeeded once."""
+    async with house(tmp_path) as it:
+        it.writer.insist(Rank.RECORD, lambda work: work.connection.execute("INSERT INTO t VALUES (1)"))
+        other = WriteLock(tmp_path / "lock", 10)
+        async with other.held():
+            with pytest.raises(SpoolError):
+                await it.put(2)
+        other.close()
+        it.disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR
+        with pytest.raises(SpoolError):
+            await it.put(2)
+        it.disk.failing.clear()
+        await it.numbers()
+        await it.put(3)
+        assert await it.numbers() == [1, 3]
+    assert autojump_clock.autojump_threshold == 0
+
+
+async def test_a_thread_that_cannot_be_started(tmp_path: Path) -> None:
+    """Where no thread is to be had, the group was not done: SpoolError for each. What work raises is told as is."""
+    async with house(tmp_path) as it:
+        it.gate.has_threads = False
+        outcomes: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for number in (1, 2):
+                nursery.start_soon(failure_of, partial(it.put, number), outcomes)
+        assert outcomes == ["SpoolError", "SpoolError"]
+        it.gate.has_threads = True
+        await it.put(3)
+        assert await it.numbers() == [3]
+
+        def fail() -> None:
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await Begun(it.gate)(fail)
 
 
 async def test_nothing_runs_when_it_is_closed(tmp_path: Path) -> None:

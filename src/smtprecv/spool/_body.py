@@ -7,6 +7,7 @@ transaction. The file carries its owner's id in its name, so that litter can be 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -21,10 +22,12 @@ import trio
 from smtprecv.errors import CorruptEntry, SpoolError, SpoolFull
 from smtprecv.message import QueueId
 from smtprecv.spool._failure import as_spool_error
-from smtprecv.spool._folder import sync
+from smtprecv.spool._folder import new_file, sync
 from smtprecv.spool._thread import RunInThread
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger("smtprecv.spool")
 
 PIECE_SIZE: Final = 256 * 1024
 """Octets written to or read from a file in one hop to a thread."""
@@ -46,12 +49,14 @@ StoredBody: TypeAlias = bytes | BodyFile
 class BodyFolder:
     """The folder of body files, as one owner uses it.
 
-    ``has_room`` says whether another piece may be written beside the reserve.
+    ``has_room`` says whether another piece may be written beside the reserve. ``has_litter`` is true
+    when a file could not be removed.
     """
 
     def __init__(self, path: Path, owner_id: str, run_in_thread: RunInThread, has_room: Callable[[], bool]) -> None:
         """Use the folder at ``path``."""
         self.path = path
+        self.has_litter = False
         self._owner_id = owner_id
         self._run_in_thread = run_in_thread
         self._has_room = has_room
@@ -70,8 +75,8 @@ class BodyFolder:
         if not self._has_room():
             msg = "no room for another message"
             raise SpoolFull(msg)
-        flags = os.O_CREAT | os.O_EXCL if is_new else 0
-        fd = os.open(self.path / name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
+        path, flags = self.path / name, os.O_WRONLY | os.O_APPEND
+        fd = new_file(path, flags) if is_new else os.open(path, flags | os.O_CLOEXEC)
         try:
             _write_all(fd, octets)
         finally:
@@ -85,8 +90,21 @@ class BodyFolder:
         sync(self.path)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there; in the thread."""
-        (self.path / name).unlink(missing_ok=True)
+        """Remove a file, if it is there; in the thread. One that cannot be is litter, for whoever opens next."""
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError:
+            self.has_litter = True
+            raise
+
+    async def discard(self, name: str) -> None:
+        """Remove a file, if it is there, shielded; that it cannot be removed is logged only."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self.run(partial(self.remove, name))
+            except SpoolError as error:
+                self.has_litter = True
+                _log.warning("%s is left behind: %s", name, error)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work on files in a thread; SpoolFull or SpoolError if it fails."""
@@ -132,10 +150,10 @@ class ArrivingBody:
         return BodyFile(self._name)
 
     async def discard(self) -> None:
-        """Remove the file, if there is one. Raises SpoolError if it cannot be."""
+        """Remove the file, if there is one. Its work is shielded; it never raises SpoolError."""
         self._pieces.clear()
         if self._has_file:
-            await self._folder.run(partial(self._folder.remove, self._name))
+            await self._folder.discard(self._name)
 
     async def _flush(self) -> None:
         octets = b"".join(self._pieces)
@@ -185,8 +203,7 @@ class StoredMessage:
             await self._folder.run(partial(self._make_file, path))
             yield path
         finally:
-            with trio.CancelScope(shield=True):
-                await self._folder.run(partial(path.unlink, missing_ok=True))
+            await self._folder.discard(path.name)
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         for start in range(0, self._size, PIECE_SIZE):
@@ -207,7 +224,7 @@ class StoredMessage:
         if isinstance(self._body, BodyFile):
             os.link(self._folder.path / self._body.name, path)
             return
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        fd = new_file(path, os.O_WRONLY, 0o400)
         try:
             _write_all(fd, self._body)
         finally:

@@ -44,6 +44,9 @@ STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_sta
 _VERSION: Final = 1
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+EARLIEST: Final = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
+LATEST: Final = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
+"""The first and the last time that a datetime can tell, in microseconds since 1970."""
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -59,14 +62,14 @@ def entry_row(entry: Entry) -> tuple[Value, ...]:
         str(entry.envelope.reverse_path),
         _parameters_text(entry.envelope.parameters),
         _client_text(entry.client),
-        None if entry.error is None else _storable(entry.error),
+        None if entry.error is None else storable(entry.error),
     )
 
 
 def standing_row(standing: Standing) -> tuple[Value, ...]:
     """Give the values of STANDING_COLUMNS."""
     last = standing.last
-    reply = (None, None, None) if last is None else (last.code, last.status and str(last.status), _storable(last.text))
+    reply = (None, None, None) if last is None else (last.code, last.status and str(last.status), storable(last.text))
     return (str(standing.recipient.forward_path), standing.status.value, standing.attempts, *reply)
 
 
@@ -78,6 +81,9 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
         recipients = tuple(standing.recipient for standing in standings)
         if not recipients:
             msg = "no recipients"
+            raise ValueError(msg)
+        if (due is None) == any(standing.status is Status.PENDING for standing in standings):
+            msg = "due though nobody is pending, or never due though somebody is"
             raise ValueError(msg)
         return Entry(
             queue_id=QueueId(_text(queue_id)),
@@ -200,7 +206,7 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(value, dict)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Replace what UTF-8 cannot hold: an odd text from a delivery must not keep an outcome from being stored."""
     return text.encode("utf-8", "replace").decode()
 

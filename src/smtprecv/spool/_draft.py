@@ -6,18 +6,15 @@ Its one rule: nothing is left of a message that was not accepted, however it end
 from __future__ import annotations
 
 import datetime as dt
-import logging
-from typing import Final, Protocol, final
+from typing import Protocol, final
 
 import trio
 
-from smtprecv.errors import SpoolError, SpoolFull
+from smtprecv.errors import SpoolFull
 from smtprecv.message import Client, QueueId
 from smtprecv.protocol import Envelope
 from smtprecv.spool._body import ArrivingBody, BodyFile, StoredBody
 from smtprecv.spool._entry import Entry, Standing
-
-_log: Final = logging.getLogger("smtprecv.spool")
 
 
 class Acceptance(Protocol):
@@ -28,7 +25,7 @@ class Acceptance(Protocol):
         ...
 
     def keep_for_now(self, body: BodyFile) -> None:
-        """Remove a body file when a later COMMIT has succeeded."""
+        """Remove a body file when a later COMMIT has succeeded, unless a row names it then."""
         ...
 
 
@@ -68,19 +65,15 @@ class ArrivingDraft:
         if self._is_over:
             return
         self._is_over = True
-        with trio.CancelScope(shield=True):
-            try:
-                await self._body.discard()
-            except SpoolError as error:
-                _log.warning("%s is left behind: %s", self._queue_id, error)
+        await self._body.discard()
 
     async def _accept(self, entry: Entry, body: StoredBody) -> None:
         try:
             await self._spool.accept(entry, body)
-        except SpoolFull:
+        except (SpoolFull, trio.Cancelled):
             raise
-        except SpoolError:
-            # The COMMIT may have failed after its frames were written: the row may yet appear.
+        except BaseException:
+            # The row may be there, or may yet appear, as after a COMMIT that failed when its frames were written.
             if isinstance(body, BodyFile):
                 self._spool.keep_for_now(body)
                 self._is_over = True

@@ -11,9 +11,13 @@ cannot: its locks and its order of writes are not what SQLite and the owners sta
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, final
 
@@ -21,6 +25,8 @@ from smtprecv.errors import SpoolFull, SpoolUnusable
 
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
+_RESERVE_FILES: Final = 64
+"""Files that body files leave to others: to owners, to the database's log, to deliveries."""
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs"}
@@ -32,8 +38,8 @@ class Folder:
     """The paths in the spool folder."""
 
     def __init__(self, path: Path) -> None:
-        """Know the folder at ``path``; nothing is touched."""
-        self.path = path
+        """Know the folder at ``path``, wherever the process may go later; nothing is touched."""
+        self.path = path = path.absolute()
         self.database = path / "queue.sqlite"
         self.lock = path / "lock"
         self.owners = path / "owners"
@@ -45,15 +51,19 @@ class Folder:
         ``mounts``: the table of mounted file systems.
         """
         if not create and not self.database.exists():
-            msg = f"there is no queue in {self.path}"
+            msg = "there is none"
             raise SpoolUnusable(msg)
-        self.path.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+        _make_path(self.path)
         kind = _file_system(self.path, mounts)
         if kind in _NETWORK_FILE_SYSTEMS:
-            msg = f"{self.path} is on a network file system ({kind}): its locks cannot be trusted with mail"
+            msg = f"it is on a network file system ({kind}), whose locks cannot be trusted with mail"
             raise SpoolUnusable(msg)
         for folder in (self.owners, self.bodies):
-            folder.mkdir(_FOLDER_MODE, exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir(_FOLDER_MODE)
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                _give_to_owner(fd, self.path)
+                os.close(fd)
 
     def make_database(self) -> None:
         """Make the database's file where it is not there; under the write lock.
@@ -61,28 +71,31 @@ class Folder:
         A file that is there is never opened: closing it would drop the locks of SQLite in this process.
         """
         if not self.database.exists():
-            os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
+            os.close(new_file(self.database, os.O_RDWR))
 
     def sync(self) -> None:
         """Make the names in the folder durable, and its own."""
         sync(self.path)
-        sync(self.path.parent)
+        _sync_above(self.path)
 
 
 @final
 class Room:
     """How much room is left beside the reserve, which is kept for outcomes: those must always find some."""
 
-    def __init__(self, path: Path, reserve_size: int, free_size: Callable[[Path], int]) -> None:
-        """Look at the file system of ``path``; keep ``reserve_size`` octets of it free."""
+    def __init__(
+        self, path: Path, reserve_size: int, free_size: Callable[[Path], int], free_files: Callable[[Path], int]
+    ) -> None:
+        """Look at the file system of ``path``; keep ``reserve_size`` octets of it free, and some files."""
         self.was_full = False
         self._path = path
         self._reserve_size = reserve_size
         self._free_size = free_size
+        self._free_files = free_files
 
     def is_left_for_files(self) -> bool:
         """Say whether a piece of a body file may be written."""
-        return self._missing_size() <= 0
+        return self._missing_size() <= 0 and self._free_files(self._path) >= _RESERVE_FILES
 
     def is_left_for_rows(self, connection: sqlite3.Connection) -> bool:
         """Say whether a message may be accepted: pages that are free inside the database count as room."""
@@ -111,10 +124,51 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
+def new_file(path: Path, flags: int, mode: int = _FILE_MODE) -> int:
+    """Make a file and give its descriptor; OSError if it is there or cannot be made.
+
+    Made by root, it becomes the folder's owner's: what a command run by root leaves behind must not lock out the
+    user whose queue it is.
+    """
+    fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    _give_to_owner(fd, path.parent)
+    return fd
+
+
 def free_size(path: Path) -> int:
     """Give how many octets may still be written on the file system of ``path``."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def free_files(path: Path) -> int:
+    """Give how many files may still be made on the file system of ``path``; many, where it has no such bound."""
+    status = os.statvfs(path)
+    return status.f_favail if status.f_files else sys.maxsize
+
+
+def _give_to_owner(fd: int, folder: Path) -> None:
+    """Let a file that was just made be the folder's owner's: by descriptor, its name may be another file's by now."""
+    if os.geteuid() == 0:
+        status = folder.stat()
+        with suppress(PermissionError):
+            os.fchown(fd, status.st_uid, status.st_gid)
+
+
+def _sync_above(path: Path) -> None:
+    """Make the name of a folder durable, unless the one above is closed to us: then it was made by another user."""
+    with suppress(PermissionError):
+        sync(path.parent)
+
+
+def _make_path(path: Path) -> None:
+    """Make a folder and those above it; the name of each is durable before the next is made."""
+    missing = list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(_FOLDER_MODE if folder == path else 0o777, exist_ok=True)
+        _sync_above(folder)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def _free_pages_size(connection: sqlite3.Connection) -> int:

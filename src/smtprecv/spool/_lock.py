@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -19,6 +19,7 @@ import trio
 
 from smtprecv.errors import SpoolError
 from smtprecv.spool._failure import as_spool_error
+from smtprecv.spool._folder import new_file
 
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.01
@@ -31,9 +32,10 @@ class WriteLock:
 
     def __init__(self, path: Path, patience: float) -> None:
         """Open the lock file, made if need be; OSError if it cannot be. ``patience``: seconds to try for it."""
+        self._path = path
         self._patience = patience
         self._turn = trio.Lock()  # flock does not keep two tasks with one open file apart
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = _opened(path)
 
     def close(self) -> None:
         """Close the lock file: it cannot be taken again."""
@@ -63,8 +65,24 @@ class WriteLock:
     def _is_taken(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_in_place():
+                return True
+            # Somebody removed the file: who has opened the spool since then locks another one.
+            removed, self._fd = self._fd, _opened(self._path)
+            os.close(removed)
+            return self._is_taken()
         except BlockingIOError:
             return False
         except (OSError, ValueError) as error:
             raise as_spool_error(error) from error
-        return True
+
+    def _is_in_place(self) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        return False
+
+
+def _opened(path: Path) -> int:
+    with suppress(FileExistsError):
+        return new_file(path, os.O_RDWR)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from smtprecv.spool._folder import free_size
+from smtprecv.spool._folder import free_files, free_size
 
 _BUSY_TIMEOUT: Final = 0.1
 """Seconds. Only a stranger's connection can be in the way: ours have the write lock."""
@@ -45,8 +45,8 @@ class SpoolOptions:
     ``reserve_size``: octets of the file system that are kept for outcomes: below it, new messages are
     refused. ``wal_limit``: octets of the write-ahead log past which it is brought back into the
     database. ``lock_patience``: seconds for which the write lock is tried for. ``connect``
-    connects to the database, ``free_size`` says how many octets the file system of a path has left,
-    ``mounts`` is the table that tells a network file system.
+    connects to the database, ``free_size`` and ``free_files`` say how many octets and files the file
+    system of a path has left, ``mounts`` is the table that tells a network file system.
     """
 
     memory_size: int = 64 * 1024
@@ -55,4 +55,5 @@ class SpoolOptions:
     lock_patience: float = 10
     connect: Callable[[Path], sqlite3.Connection] = connect
     free_size: Callable[[Path], int] = free_size
+    free_files: Callable[[Path], int] = free_files
     mounts: Path = Path("/proc/self/mountinfo")

@@ -8,12 +8,17 @@ of owner files happen under the write lock, so that nobody is taken for dead bet
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
-from smtprecv.spool._queue_id import random_owner_id
+from smtprecv.spool._failure import reason
+from smtprecv.spool._folder import new_file
+from smtprecv.spool._queue_id import is_body_file, is_owner_id, random_owner_id
+
+_log: Final = logging.getLogger("smtprecv.spool")
 
 
 @final
@@ -24,24 +29,29 @@ class Owner:
         """Be born in ``folder``: make and lock a file of a random name. OSError if that cannot be."""
         self.id = random_owner_id()
         self._path = folder / self.id
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fd = new_file(self._path, os.O_RDWR)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def leave(self) -> None:
         """Remove the file: this owner has no claims and no litter."""
-        self._path.unlink(missing_ok=True)
+        _remove(self._path)
 
     def close(self) -> None:
         """Let go of the lock: to all others this owner is dead now."""
         os.close(self._fd)
 
 
-def is_alive(folder: Path, owner_id: str) -> bool:
-    """Say whether an owner lives: whether its file is there and locked."""
+def is_alive(folder: Path, owner_id: object) -> bool:
+    """Say whether an owner lives: whether its file is there and locked. What could not be an owner does not."""
+    if not is_owner_id(owner_id):
+        return False
     try:
         fd = os.open(folder / owner_id, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        _log.warning("an owner that cannot be probed is taken for alive: %s", reason(error))
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -53,23 +63,37 @@ def is_alive(folder: Path, owner_id: str) -> bool:
 
 def dead_owners(folder: Path) -> list[str]:
     """Give the owners that have died and whose files are still there."""
-    return [owner_id for owner_id in _names(folder) if not is_alive(folder, owner_id)]
+    return [name for name in _names(folder) if is_owner_id(name) and not is_alive(folder, name)]
 
 
-def bury(folder: Path, owner_id: str) -> None:
-    """Remove the file of a dead owner."""
-    (folder / owner_id).unlink(missing_ok=True)
+def bury(folder: Path, owner_ids: Sequence[str]) -> None:
+    """Remove the files of dead owners."""
+    for owner_id in owner_ids:
+        _remove(folder / owner_id)
 
 
-def sweep(bodies: Path, owners: Path, is_named: Callable[[str], bool]) -> None:
-    """Remove the body files of owners that are dead, apart from those that a row names."""
+def body_files(folder: Path) -> list[str]:
+    """Give the names of all body files; whatever else lies there is not the spool's to touch."""
+    return [name for name in _names(folder) if is_body_file(name)]
+
+
+def sweep(bodies: Path, owners: Path, names: Sequence[str], is_named: Callable[[str], bool]) -> None:
+    """Remove those of these body files whose owners are dead, apart from those that a row names."""
     alive: dict[str, bool] = {}
-    for name in _names(bodies):
+    for name in names:
         owner_id = name.partition(".")[0]
         if owner_id not in alive:
             alive[owner_id] = is_alive(owners, owner_id)
         if not alive[owner_id] and not is_named(name):
-            (bodies / name).unlink(missing_ok=True)
+            _remove(bodies / name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; one that cannot be removed keeps nobody from the others."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("left behind: %s", reason(error))
 
 
 def _names(folder: Path) -> list[str]:

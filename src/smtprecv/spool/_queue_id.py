@@ -8,9 +8,10 @@ unless a process begins a million messages in one millisecond or two owners draw
 from __future__ import annotations
 
 import datetime as dt
+import re
 import secrets
 from itertools import count
-from typing import Final, final
+from typing import Final, TypeGuard, final
 
 from smtprecv.message import QueueId
 
@@ -19,6 +20,8 @@ _TIME_WIDTH: Final = 10
 _COUNTER_WIDTH: Final = 4
 _OWNER_WIDTH: Final = 6
 _OWNER_ID_WIDTH: Final = 16
+_OWNER_ID: Final = re.compile(f"[{_DIGITS}]{{16}}")
+_BODY_FILE: Final = re.compile(rf"[{_DIGITS}]{{16}}\.[{_DIGITS}]{{20}}(\.[0-9]+)?")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -30,6 +33,16 @@ def base32hex(number: int, width: int) -> str:
 def random_owner_id() -> str:
     """Draw the name of an owner: 80 random bits."""
     return base32hex(secrets.randbits(5 * _OWNER_ID_WIDTH), _OWNER_ID_WIDTH)
+
+
+def is_owner_id(name: object) -> TypeGuard[str]:
+    """Say whether a name could be an owner's; whatever else lies in the folder of owners is not the spool's."""
+    return isinstance(name, str) and _OWNER_ID.fullmatch(name) is not None
+
+
+def is_body_file(name: object) -> TypeGuard[str]:
+    """Say whether a name could be a body file's: owner, queue id, and a number if it is a second file of that body."""
+    return isinstance(name, str) and _BODY_FILE.fullmatch(name) is not None
 
 
 @final

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,19 @@ from smtprecv.errors import CorruptEntry
 from smtprecv.message import QueueId
 from smtprecv.spool._body import BodyFile, StoredBody
 from smtprecv.spool._codec import (
+    EARLIEST,
     ENTRY_COLUMNS,
+    LATEST,
     STANDING_COLUMNS,
     Row,
     entry_row,
     read_entry,
     standing_row,
+    storable,
 )
 from smtprecv.spool._entry import Entry, Status
+from smtprecv.spool._failure import reason
+from smtprecv.spool._queue_id import is_body_file
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
@@ -41,6 +47,10 @@ _UPDATE_RECIPIENT: Final = (
 )
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
 _DUE: Final = f"{_SELECT} WHERE owner IS NULL AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
+_NEVER_DUE: Final = (
+    f"{_SELECT} WHERE owner IS NULL AND due IS NULL AND EXISTS"
+    " (SELECT 1 FROM recipient WHERE message = number AND status NOT IN (?, ?))"
+)
 _SET_ASIDE: Final = (
     f"INSERT INTO corrupt ({_KEPT_COLUMNS}, reason) SELECT {_KEPT_COLUMNS}, ? FROM message WHERE number = ?"
 )
@@ -124,19 +134,33 @@ def give_back_all(connection: sqlite3.Connection, owner: str) -> None:
     connection.execute("UPDATE message SET owner = NULL WHERE owner = ?", (owner,))
 
 
-def void(connection: sqlite3.Connection, is_alive: Callable[[str], bool]) -> int:
+def void(connection: sqlite3.Connection, is_alive: Callable[[object], bool]) -> int:
     """Void the claims of dead owners; give their number."""
-    query = "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL"
-    owners: list[tuple[str]] = connection.execute(query).fetchall()
-    statement = "UPDATE message SET owner = NULL WHERE owner = ?"
-    return sum(connection.execute(statement, (owner,)).rowcount for (owner,) in owners if not is_alive(owner))
+    owners: list[Row] = connection.execute("SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL").fetchall()
+    living = [owner for (owner,) in owners if is_alive(owner)]
+    if len(living) == len(owners):
+        return 0
+    places = ",".join("?" * len(living))
+    statement = f"UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ({places})"
+    return connection.execute(statement, living).rowcount
+
+
+def set_lost_aside(connection: sqlite3.Connection) -> None:
+    """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time."""
+    final = (Status.DELIVERED.value, Status.FAILED.value)
+    for query, values in ((_NEVER_DUE, final), (f"{_SELECT} WHERE owner IS NULL AND due > ?", (LATEST,))):
+        for number, _, _, *columns in connection.execute(query, values).fetchall():
+            try:
+                _entry(connection, number, columns)
+            except CorruptEntry as error:
+                _set_aside(connection, number, columns[0], error)
 
 
 def next_due(connection: sqlite3.Connection) -> int | None:
-    """Give the earliest due time of an unclaimed message."""
-    query = "SELECT min(due) FROM message WHERE owner IS NULL AND due IS NOT NULL"
-    due: object = connection.execute(query).fetchone()[0]
-    return due if isinstance(due, int) else None
+    """Give the earliest due time of an unclaimed message that a datetime can tell."""
+    query = "SELECT min(due) FROM message WHERE owner IS NULL AND due <= ?"
+    due: object = connection.execute(query, (LATEST,)).fetchone()[0]
+    return max(due, EARLIEST) if isinstance(due, int) else None
 
 
 def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Entry]:
@@ -201,17 +225,28 @@ def _body(connection: sqlite3.Connection, bodies: Path, number: object, body_fil
         octets: object = None if row is None else row[0]
         if isinstance(octets, bytes) and len(octets) == size:
             return octets
-    elif isinstance(body_file, str) and Path(body_file).name == body_file:
-        path = bodies / body_file
-        if path.is_file() and path.stat().st_size == size:
-            return BodyFile(body_file)
+    elif is_body_file(body_file) and _file_size(bodies / body_file) == size:
+        return BodyFile(body_file)
     msg = "its body is missing or not whole"
     raise CorruptEntry(msg)
 
 
+def _file_size(path: Path) -> int | None:
+    """Give the size of a file, None if there is none; CorruptEntry if it is the file that cannot be looked at."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise  # the folder is closed: every message would seem to have lost its body
+    except OSError as error:
+        raise CorruptEntry(reason(error)) from error
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def _set_aside(connection: sqlite3.Connection, number: object, queue_id: object, error: CorruptEntry) -> None:
     _log.error("%s cannot be read and is set aside: %s", queue_id, error)
-    connection.execute(_SET_ASIDE, (str(error), number))
+    connection.execute(_SET_ASIDE, (storable(str(error)), number))
     connection.execute("DELETE FROM message WHERE number = ?", (number,))
 
 

@@ -100,7 +100,7 @@ class Spool(Protocol):
         """Store what became of a claimed message and end the claim; a message that is done is removed.
 
         SpoolError: nothing changed, the claim stands; record again. The same entry may be
-        recorded unchanged, which only ends the claim.
+        recorded unchanged, which only ends the claim. A message that is not claimed here stays as it is.
         """
         ...
 

@@ -26,20 +26,23 @@ from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody,
 from smtprecv.spool._codec import number_time, time_number
 from smtprecv.spool._draft import ArrivingDraft
 from smtprecv.spool._entry import Entry
+from smtprecv.spool._failure import FAILURES, reason
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
-from smtprecv.spool._owner import Owner, bury, dead_owners, is_alive, sweep
+from smtprecv.spool._owner import Owner, body_files, bury, dead_owners, is_alive, sweep
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._schema import prepare
 from smtprecv.spool._spool import Claim, FreshMail, Spool
-from smtprecv.spool._thread import RunInThread, Threads
+from smtprecv.spool._thread import Begun, RunInThread, Threads
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
 _BODY_THREADS: Final = 8
+_SWEEP_SIZE: Final = 500
+"""Body files that are looked at in one turn of the write lock."""
 
 
 @asynccontextmanager
@@ -60,18 +63,18 @@ async def open_spool(
     """
     options = options or SpoolOptions()
     folder = Folder(Path(path))
-    for_files = run_in_thread or Threads(_BODY_THREADS)
-    for_writer = run_in_thread or Threads(1)
-    with _as_unusable():
+    for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
+    for_writer = Begun(run_in_thread or Threads(1))
+    with _as_unusable(folder):
         await for_files(partial(folder.make, options.mounts, create=create))
         lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
     try:
-        with _as_unusable():
+        with _as_unusable(folder):
             async with lock.held():
                 owner = await for_files(partial(_born, folder))
         spool = SqliteSpool(folder, lock, owner, options, for_files=for_files, for_writer=for_writer)
         try:
-            with _as_unusable():
+            with _as_unusable(folder):
                 await spool.start()
             yield spool
         finally:
@@ -82,12 +85,12 @@ async def open_spool(
 
 
 @contextmanager
-def _as_unusable() -> Generator[None, None, None]:
-    """Say of every failure that the queue cannot be opened."""
+def _as_unusable(folder: Folder) -> Generator[None, None, None]:
+    """Say of every failure which queue cannot be opened, and why."""
     try:
         yield
-    except (OSError, SpoolError) as error:
-        msg = f"the queue cannot be opened: {error}"
+    except FAILURES as error:
+        msg = f"the queue {folder.path} cannot be opened: {reason(error)}"
         raise SpoolUnusable(msg) from error
 
 
@@ -114,7 +117,7 @@ class SqliteSpool:
         self._folder = folder
         self._owner = owner
         self._options = options
-        self._room = Room(folder.path, options.reserve_size, options.free_size)
+        self._room = Room(folder.path, options.reserve_size, options.free_size, options.free_files)
         self._bodies = BodyFolder(folder.bodies, owner.id, for_files, self._room.is_left_for_files)
         self._writer = Writer(
             folder.database,
@@ -128,6 +131,7 @@ class SqliteSpool:
         self._fresh: Fresh | None = None
         self._arrival = trio.Event()
         self._has_started = False
+        self._has_claims = True
 
     async def start(self) -> None:
         """Connect and recover; SpoolError if that cannot be."""
@@ -139,9 +143,12 @@ class SqliteSpool:
         try:
             if self._has_started:
                 await self._writer.run(Rank.RECORD, lambda work: rows.give_back_all(work.connection, self._owner.id))
+            self._has_claims = False
+        except SpoolError as error:
+            _log.warning("claims were not given back: %s", error)
+        try:
             await self._writer.close(self._leave)
         except SpoolError as error:
-            # The owner's file stays, unlocked: whoever opens the spool next voids its claims.
             _log.warning("the spool was not closed cleanly: %s", error)
         finally:
             self._owner.close()
@@ -200,11 +207,18 @@ class SqliteSpool:
     async def recover(self) -> int:
         """Void the claims of owners that have died and sweep their litter; give the number of claims."""
 
-        def work(transaction: Transaction) -> int:
-            transaction.after_commit(self._sweep)
-            return rows.void(transaction.connection, partial(is_alive, self._folder.owners))
+        def work(transaction: Transaction) -> tuple[int, list[str]]:
+            count = rows.void(transaction.connection, partial(is_alive, self._folder.owners))
+            rows.set_lost_aside(transaction.connection)
+            return count, dead_owners(self._folder.owners)
 
-        return await self._writer.run(Rank.RECORD, work)
+        count, dead = await self._writer.run(Rank.RECORD, work)
+        if dead:
+            try:
+                await self._sweep(dead)
+            except SpoolError as error:
+                _log.warning("the litter of dead owners was not swept: %s", error)
+        return count
 
     async def entries(self, after: QueueId | None = None, limit: int = 100) -> Sequence[Entry]:
         """Give the next entries by queue id."""
@@ -236,8 +250,13 @@ class SqliteSpool:
             fresh.put(self._claim(stored))
 
     def keep_for_now(self, body: BodyFile) -> None:
-        """Remove a body file when a later COMMIT has succeeded: the row of the one that failed may yet appear."""
-        self._writer.after_next_commit(partial(self._bodies.remove, body.name))
+        """Remove a body file when a later COMMIT has succeeded, unless a row names it then."""
+
+        def step(connection: sqlite3.Connection) -> None:
+            if not rows.is_named(connection, body.name):
+                self._bodies.remove(body.name)
+
+        self._writer.after_next_commit(step)
 
     async def _claimed(self, work: Callable[[Transaction], list[rows.StoredEntry]]) -> Sequence[Claim]:
         return [self._claim(stored) for stored in await self._writer.run(Rank.CLAIM, work)]
@@ -247,12 +266,18 @@ class SqliteSpool:
         return Claim(entry, StoredMessage(self._bodies, entry.queue_id, stored.body, entry.size), stored.is_first)
 
     async def _give_back(self, queue_ids: Sequence[QueueId]) -> None:
+        """End claims that nobody holds, now or as soon as that can be."""
         if not queue_ids:
             return
+
+        def work(transaction: Transaction) -> None:
+            rows.give_back(transaction.connection, self._owner.id, queue_ids)
+
         try:
-            await self._writer.run(Rank.RECORD, lambda work: rows.give_back(work.connection, self._owner.id, queue_ids))
+            await self._writer.run(Rank.RECORD, work)
         except SpoolError as error:
-            _log.error("%s stay claimed until this process ends: %s", ", ".join(queue_ids), error)
+            _log.warning("%s stay claimed until the spool works again: %s", ", ".join(queue_ids), error)
+            self._writer.insist(Rank.RECORD, work)
 
     def _connected(self) -> sqlite3.Connection:
         connection = self._options.connect(self._folder.database)
@@ -264,13 +289,18 @@ class SqliteSpool:
             raise
         return connection
 
-    def _sweep(self, connection: sqlite3.Connection) -> None:
-        dead = dead_owners(self._folder.owners)
-        if dead:
-            sweep(self._folder.bodies, self._folder.owners, partial(rows.is_named, connection))
-        for owner_id in dead:
-            bury(self._folder.owners, owner_id)
+    async def _sweep(self, dead: Sequence[str]) -> None:
+        """Remove what dead owners have left, in short turns: others want the write lock too. They are buried last."""
+        names = await self._bodies.run(partial(body_files, self._folder.bodies))
+        for start in range(0, len(names), _SWEEP_SIZE):
+            step = partial(self._sweep_some, names[start : start + _SWEEP_SIZE])
+            await self._writer.run(Rank.READ, partial(Transaction.after_commit, step=step))
+        await self._writer.run(Rank.READ, lambda _: bury(self._folder.owners, dead))
+
+    def _sweep_some(self, names: Sequence[str], connection: sqlite3.Connection) -> None:
+        sweep(self._folder.bodies, self._folder.owners, names, partial(rows.is_named, connection))
 
     def _leave(self) -> None:
-        if not self._writer.has_leftovers:
+        """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""
+        if not (self._has_claims or self._writer.has_leftovers or self._bodies.has_litter):
             self._owner.leave()

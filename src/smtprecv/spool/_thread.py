@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar, final
 
 import trio
 
+from smtprecv.errors import SpoolError
+
 T = TypeVar("T")
 
 
@@ -32,3 +34,28 @@ class Threads:
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Run ``work`` in a thread; cancellation is heeded only before it begins."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+@final
+class Begun:
+    """Runs work as ``run_in_thread`` does, and tells where it was not even begun, for want of a thread: SpoolError."""
+
+    def __init__(self, run_in_thread: RunInThread) -> None:
+        """Run nothing yet."""
+        self._run_in_thread = run_in_thread
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """Run ``work``; SpoolError if it was not begun."""
+        has_begun = False
+
+        def begin() -> T:
+            nonlocal has_begun
+            has_begun = True
+            return work()
+
+        try:
+            return await self._run_in_thread(begin)
+        except RuntimeError as error:
+            if has_begun:
+                raise
+            raise SpoolError(str(error)) from error

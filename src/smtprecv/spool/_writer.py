@@ -7,8 +7,8 @@ next group gathers, and its first job leads next. No task lives in the backgroun
 
 Its one rule: a job's outcome is told only behind its COMMIT. Each job has a SAVEPOINT of its own, so
 that a bad one fails alone; when the transaction as a whole fails, its jobs are tried one by one,
-those that record outcomes first. Cancellation withdraws a job until its group begins, and
-not after that. It does not know what the jobs do.
+those that record outcomes first. What happens behind a COMMIT can fail nobody. Cancellation withdraws
+a job until its group begins, and not after that. It does not know what the jobs do.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from contextlib import suppress
 from enum import IntEnum, auto
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import trio
 
 from smtprecv.errors import SpoolError, SpoolFull
-from smtprecv.spool._failure import FAILURES, as_spool_error, is_disk_trouble
+from smtprecv.spool._failure import FAILURES, as_spool_error, is_disk_trouble, reason
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._thread import RunInThread
 
 T = TypeVar("T")
+
+Step: TypeAlias = Callable[[sqlite3.Connection], None]
+"""What is done in the thread, under the write lock, behind a COMMIT."""
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
@@ -54,9 +57,10 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Run on ``connection``."""
         self.connection = connection
-        self.steps: list[Callable[[sqlite3.Connection], None]] = []
+        self.has_written = False
+        self.steps: list[Step] = []
 
-    def after_commit(self, step: Callable[[sqlite3.Connection], None]) -> None:
+    def after_commit(self, step: Step) -> None:
         """Run ``step`` in the thread, under the write lock, behind the COMMIT. Its failure is logged only."""
         self.steps.append(step)
 
@@ -65,12 +69,17 @@ class Transaction:
 class _Job:
     """One piece of work and its outcome: until it is done, it has failed."""
 
-    def __init__(self, rank: Rank, work: Callable[[Transaction], None]) -> None:
+    def __init__(self, rank: Rank, work: Callable[[Transaction], object], task: trio.lowlevel.Task | None) -> None:
         self.rank = rank
         self.work = work
-        self.task = trio.lowlevel.current_task()
+        self.task = task  # None: nobody waits for it
         self.has_begun = False
         self.failure: SpoolError | None = SpoolError("the transaction broke off")
+
+    def wake(self) -> None:
+        """Let go on who waits for it."""
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task)
 
 
 @final
@@ -102,21 +111,26 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._waiting: list[_Job] = []
+        self._insisted: list[_Job] = []
         self._is_led = False
         self._is_closed = False
-        self._later: list[Callable[[], None]] = []
+        self._later: list[Step] = []
 
     @property
     def has_leftovers(self) -> bool:
         """True while something waits for a COMMIT that succeeds."""
         return bool(self._later)
 
-    def after_next_commit(self, step: Callable[[], None]) -> None:
-        """Run ``step`` when a later COMMIT has succeeded.
+    def after_next_commit(self, step: Step) -> None:
+        """Run ``step`` when a later COMMIT has succeeded that wrote something, and again until it succeeds itself.
 
         Until then the frames of a COMMIT that failed may still become durable, by a crash.
         """
         self._later.append(step)
+
+    def insist(self, rank: Rank, work: Callable[[Transaction], object]) -> None:
+        """Run ``work`` with the next group, and with each one behind that until it has succeeded; nobody waits."""
+        self._insisted.append(_Job(rank, work, None))
 
     async def run(self, rank: Rank, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a transaction, with others; when this returns, the transaction is durable.
@@ -125,7 +139,7 @@ class Writer:
         rolled back. Cancellation withdraws it until its group begins; from then on it is waited for.
         """
         results: list[T] = []
-        job = _Job(rank, lambda transaction: results.append(work(transaction)))
+        job = _Job(rank, lambda transaction: results.append(work(transaction)), trio.lowlevel.current_task())
         await trio.lowlevel.checkpoint_if_cancelled()
         self._waiting.append(job)
         if self._is_led:
@@ -143,8 +157,7 @@ class Writer:
         """
         async with self._lock.held():
             self._is_closed = True
-            await self._run_in_thread(self._disconnect)
-            await self._run_in_thread(last)
+            await self._run_in_thread(partial(self._end, last))
 
     def _withdraw(self, job: _Job, _raise_cancel: object) -> trio.lowlevel.Abort:
         if job.has_begun:
@@ -162,7 +175,7 @@ class Writer:
                 with trio.CancelScope(shield=True):
                     await self._run_in_thread(partial(self._work_off, group))
         except SpoolError as error:
-            group = self._take_waiting()
+            group = group or self._take_waiting()
             for job in group:
                 job.failure = as_spool_error(error)
         finally:
@@ -170,13 +183,14 @@ class Writer:
                 self._waiting.remove(own)
             for job in group:
                 if job is not own:
-                    trio.lowlevel.reschedule(job.task)
+                    job.wake()
+            self._insisted = [job for job in self._insisted if job.failure is not None]
             self._is_led = bool(self._waiting)
             if self._waiting:
-                trio.lowlevel.reschedule(self._waiting[0].task)
+                self._waiting[0].wake()
 
     def _take_waiting(self) -> list[_Job]:
-        group, self._waiting = self._waiting, []
+        group, self._waiting = [*self._waiting, *self._insisted], []
         for job in group:
             job.has_begun = True
         return group
@@ -211,7 +225,6 @@ class Writer:
         """Run the jobs as one transaction; False if it failed as a whole, and all of them with it."""
         try:
             connection = self._connected()
-            changes = connection.total_changes
             reads_only = all(job.rank is Rank.READ for job in jobs)
             connection.execute("BEGIN" if reads_only else "BEGIN IMMEDIATE")
             outcomes = [_run_alone(connection, job) for job in jobs]
@@ -224,18 +237,20 @@ class Writer:
         except BaseException:
             self._roll_back()
             raise
-        steps: list[Callable[[], None]] = []
-        if connection.total_changes != changes:
-            steps, self._later = self._later, []
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, SpoolError):
-                job.failure = outcome
-            else:
-                job.failure = None
-                steps += [partial(step, connection) for step in outcome.steps]
-        for step in steps:
-            _take_step(step)
+            job.failure = outcome if isinstance(outcome, SpoolError) else None
+        self._take_steps(connection, [outcome for outcome in outcomes if isinstance(outcome, Transaction)])
         return True
+
+    def _take_steps(self, connection: sqlite3.Connection, committed: Sequence[Transaction]) -> None:
+        if any(transaction.has_written for transaction in committed):
+            for _ in range(len(self._later)):
+                step = self._later.pop(0)
+                if not _is_taken(step, connection):
+                    self._later.append(step)
+        for transaction in committed:
+            for step in transaction.steps:
+                _is_taken(step, connection)
 
     def _connected(self) -> sqlite3.Connection:
         """Give the connection, opened if need be; SpoolError if the folder was moved away under us."""
@@ -258,6 +273,10 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
             self._disconnect()
+
+    def _end(self, last: Callable[[], None]) -> None:
+        self._disconnect()
+        last()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -284,23 +303,34 @@ def _run_alone(connection: sqlite3.Connection, job: _Job) -> Transaction | Spool
     """Run one job in a SAVEPOINT; what fails because of the job itself fails only the job."""
     transaction = Transaction(connection)
     failure: SpoolError | None = None
+    changes = connection.total_changes
     connection.execute("SAVEPOINT job")
     try:
         job.work(transaction)
-    except FAILURES as error:
+        transaction.has_written = connection.total_changes != changes
+    # Around one member of a group: a defect in what one caller wants must not fail what the others want.
+    except Exception as error:
+        if not isinstance(error, FAILURES):
+            _log.exception("a defect in a job of the spool")
         if is_disk_trouble(error) or not connection.in_transaction:
-            raise
+            raise as_spool_error(error) from error
         connection.execute("ROLLBACK TO job")
         failure = as_spool_error(error)
     connection.execute("RELEASE job")
     return failure or transaction
 
 
-def _take_step(step: Callable[[], None]) -> None:
+def _is_taken(step: Step, connection: sqlite3.Connection) -> bool:
     try:
-        step()
-    except (OSError, sqlite3.Error) as error:
-        _log.warning("after a commit: %s", error)
+        step(connection)
+    # Around one step behind a COMMIT: what is committed is done, whatever comes of the tidying behind it.
+    except Exception as error:
+        if isinstance(error, FAILURES):
+            _log.warning("after a commit: %s", reason(error))
+        else:
+            _log.exception("a defect in a step after a commit")
+        return False
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -10,62 +10,39 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from ipaddress import ip_address
-from typing import Final, TypeAlias, TypeGuard
+from typing import Final, TypeAlias
 
 import trio
 
-from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import (
-    AddressLiteral,
-    Body,
-    Domain,
-    EnhancedStatus,
-    Envelope,
-    ForwardPath,
-    Mailbox,
-    MailParameters,
-    Recipient,
-    Reply,
-    ReversePath,
-    Session,
-)
+from smtprecv.message import Message, QueueId
 from smtprecv.spool import Claim, Entry, Spool, all_entries
+from smtprecv.testing._sample import (
+    ENVELOPE,
+    FULL,
+    LARGE,
+    LATE,
+    LATER,
+    MINUTE,
+    NEVER,
+    NOON,
+    ODD_ENVELOPE,
+    OK,
+    PLAIN,
+    SMALL,
+    accept,
+    fail,
+    finish,
+    ids,
+    same,
+)
 
 OpenSpool: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
 """Opens one store; each call is another owner of the same messages."""
 
-_NOON: Final = dt.datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=dt.UTC)
 _NOTHING: Final[Sequence[Entry]] = ()
-_MINUTE: Final = dt.timedelta(minutes=1)
 _PIECE_SIZE: Final = 256 * 1024
 _PATIENCE: Final = 10
-_LARGE: Final = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n" * 20_000
-_SMALL: Final = b"Subject: one\r\n\r\none\r\n"
-_PEOPLE: Final = tuple(Recipient(ForwardPath(Mailbox(name, Domain("example.com")))) for name in ("ada", "Bob", "c"))
 _ID_LETTERS: Final = set("0123456789abcdefghijklmnopqrstuv")
-_OK: Final = Reply(250, "taken", EnhancedStatus(2, 0, 0))
-_LATER: Final = Reply(451, "not now\nperhaps later")
-_NEVER: Final = Reply(550, "nobody of that name", EnhancedStatus(5, 1, 1))
-
-_PLAIN: Final = Client(SessionId("s1"), None, None)
-_FULL: Final = Client(
-    SessionId("s2"),
-    ip_address("2001:db8::7"),
-    2525,
-    Session("mail.example", is_extended=True, is_secure=True, identity="Zoë"),
-    host="mail.example",
-    ident="root",
-)
-_ODD_ENVELOPE: Final = Envelope(
-    ReversePath(Mailbox('a "b"\\@ c', AddressLiteral(ip_address("2001:db8::8")))),
-    MailParameters(size=7, body=Body.EIGHT_BIT_MIME, smtputf8=True),
-    (
-        Recipient(ForwardPath(Mailbox("Jürgen", AddressLiteral(ip_address("192.0.2.9"))))),
-        Recipient(ForwardPath(Mailbox("", Domain("xn--bcher-kva.example")))),
-    ),
-)
-_ENVELOPE: Final = Envelope(ReversePath(None), recipients=_PEOPLE)
 
 
 async def check_spool(new_store: Callable[[], OpenSpool]) -> None:
@@ -80,83 +57,87 @@ async def check_spool(new_store: Callable[[], OpenSpool]) -> None:
 
 async def _check_acceptance(open_store: OpenSpool) -> None:
     for client, envelope, octets in (
-        (_PLAIN, _ENVELOPE, _SMALL),
-        (_FULL, _ODD_ENVELOPE, _LARGE),
-        (_FULL, _ENVELOPE, b""),
+        (PLAIN, ENVELOPE, SMALL),
+        (FULL, ODD_ENVELOPE, LARGE),
+        (FULL, ENVELOPE, b""),
     ):
         async with open_store() as spool:
-            entry = await _accept(spool, octets, client=client, envelope=envelope)
+            entry = await accept(spool, octets, client=client, envelope=envelope)
             standings = [(standing.status.value, standing.attempts, standing.last) for standing in entry.standings]
-            _same("what is accepted is pending and untried", standings, [("pending", 0, None)] * len(standings))
-            _same("what is accepted is due at once", (entry.received, entry.due), (_NOON, _NOON))
+            same("what is accepted is pending and untried", standings, [("pending", 0, None)] * len(standings))
+            same("what is accepted is due at once", (entry.received, entry.due), (NOON, NOON))
         async with open_store() as spool:
-            (claim,) = await spool.claim(_NOON, 10)
-            _same("an accepted message outlives its process", claim.entry, entry)
-            _same("its octets are those that came", await claim.message.bytes(), octets)
-            _same("nobody had it before", claim.is_first, expected=True)
+            (claim,) = await spool.claim(NOON, 10)
+            same("an accepted message outlives its process", claim.entry, entry)
+            same("its octets are those that came", await claim.message.bytes(), octets)
+            same("nobody had it before", claim.is_first, expected=True)
         async with open_store() as spool:
-            (claim,) = await spool.claim(_NOON, 10)
-            _same("a claim is remembered, whatever became of it", claim.is_first, expected=False)
-            await _finish(spool, claim)
-            _same("a message that is done is removed", await spool.entries(), [])
+            (claim,) = await spool.claim(NOON, 10)
+            same("a claim is remembered, whatever became of it", claim.is_first, expected=False)
+            await finish(spool, claim)
+            same("a message that is done is removed", await spool.entries(), [])
 
 
 async def _check_abort(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        for octets in (_SMALL, _LARGE):
-            draft = await spool.begin(_NOON)
+        for octets in (SMALL, LARGE):
+            draft = await spool.begin(NOON)
             await draft.write(octets)
             await draft.abort()
-        cancelled = await spool.begin(_NOON)
-        await cancelled.write(_LARGE)
+        cancelled = await spool.begin(NOON)
+        await cancelled.write(LARGE)
         with trio.CancelScope() as scope:
             scope.cancel()
-            await cancelled.commit(_PLAIN, _ENVELOPE, _NOON)
-        _same("cancellation before the transaction aborts", scope.cancelled_caught, expected=True)
+            await cancelled.commit(PLAIN, ENVELOPE, NOON)
+        same("cancellation before the transaction aborts", scope.cancelled_caught, expected=True)
         await cancelled.abort()
-        _same("nothing is left of a message that was aborted", await spool.entries(), [])
-        kept = await spool.begin(_NOON)
-        entry = await kept.commit(_PLAIN, _ENVELOPE, _NOON)
+        same("nothing is left of a message that was aborted", await spool.entries(), [])
+        kept = await spool.begin(NOON)
+        entry = await kept.commit(PLAIN, ENVELOPE, NOON)
         await kept.abort()
-        _same("abort does nothing after commit", await spool.entries(), [entry])
+        same("abort does nothing after commit", await spool.entries(), [entry])
 
 
 async def _check_ids(open_store: OpenSpool) -> None:
     async with open_store() as one, open_store() as other:
-        times = [_NOON + n * dt.timedelta(milliseconds=1) for n in range(5)]
-        ids = [(await spool.begin(time)).queue_id for time in times for spool in (one, one, other)]
-    _same("queue ids are unique", len(set(ids)), len(ids))
-    _same("queue ids have 20 characters of 0-9a-v", [i for i in ids if len(i) != 20 or not set(i) <= _ID_LETTERS], [])
-    _same("queue ids sort by time", sorted(ids[::3]), ids[::3])
+        times = [NOON + n * dt.timedelta(milliseconds=1) for n in range(5)]
+        queue_ids = [(await spool.begin(time)).queue_id for time in times for spool in (one, one, other)]
+    same("queue ids are unique", len(set(queue_ids)), len(queue_ids))
+    same(
+        "queue ids have 20 characters of 0-9a-v",
+        [i for i in queue_ids if len(i) != 20 or not set(i) <= _ID_LETTERS],
+        [],
+    )
+    same("queue ids sort by time", sorted(queue_ids[::3]), queue_ids[::3])
 
 
 async def _check_reading(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        for octets in (_SMALL, _LARGE):
+        for octets in (SMALL, LARGE):
             async with spool.fresh(1) as fresh:
-                await _accept(spool, octets)
+                await accept(spool, octets)
                 with trio.fail_after(_PATIENCE):
                     await _check_message(await fresh.receive(), octets)
-            entry = await _accept(spool, octets, received=_NOON - _MINUTE)
+            entry = await accept(spool, octets, received=NOON - MINUTE)
             for claim in await spool.claim_ids([entry.queue_id]):
                 await _check_message(claim, octets)
-                await _finish(spool, claim)
+                await finish(spool, claim)
 
 
 async def _check_message(claim: Claim, octets: bytes) -> None:
     message: Message = claim.message
-    _same("a message knows its size", (message.size, claim.entry.size), (len(octets), len(octets)))
+    same("a message knows its size", (message.size, claim.entry.size), (len(octets), len(octets)))
     for _ in range(2):
-        _same("bytes() gives the octets, each time", await message.bytes(), octets)
+        same("bytes() gives the octets, each time", await message.bytes(), octets)
         async with message.chunks() as chunks:
             pieces = [piece async for piece in chunks]
-        _same("chunks() gives the octets, each time", b"".join(pieces), octets)
-        _same("no chunk is larger than 256 KiB", max(map(len, pieces)) <= _PIECE_SIZE, expected=True)
+        same("chunks() gives the octets, each time", b"".join(pieces), octets)
+        same("no chunk is larger than 256 KiB", max(map(len, pieces)) <= _PIECE_SIZE, expected=True)
         async with message.as_file() as path:
-            _same("as_file() gives a file with the octets", await trio.Path(path).read_bytes(), octets)
-        _same("the file of as_file() is gone behind the block", await trio.Path(path).exists(), expected=False)
+            same("as_file() gives a file with the octets", await trio.Path(path).read_bytes(), octets)
+        same("the file of as_file() is gone behind the block", await trio.Path(path).exists(), expected=False)
     async with message.chunks() as chunks:
-        _same("chunks() may be left early", octets.startswith(await anext(chunks)), expected=True)
+        same("chunks() may be left early", octets.startswith(await anext(chunks)), expected=True)
 
 
 async def _check_fresh(open_store: OpenSpool) -> None:
@@ -164,111 +145,134 @@ async def _check_fresh(open_store: OpenSpool) -> None:
         async with spool.fresh(2) as fresh:
             try:
                 async with spool.fresh(1):
-                    _fail("a second block of fresh mail is a RuntimeError")
+                    fail("a second block of fresh mail is a RuntimeError")
             except RuntimeError:
                 pass
             with trio.move_on_after(0) as scope:
                 await fresh.receive()
-            _same("receive() waits for fresh mail", scope.cancelled_caught, expected=True)
-            entries = [await _accept(spool, _SMALL, received=_NOON + n * _MINUTE) for n in range(3)]
-            _same(
-                "fresh mail is claimed at birth, up to the room", _ids(await other.claim(_LATE, 9)), _ids(entries[2:])
-            )
+            same("receive() waits for fresh mail", scope.cancelled_caught, expected=True)
+            entries = [await accept(spool, SMALL, received=NOON + n * MINUTE) for n in range(3)]
+            same("fresh mail is claimed at birth, up to the room", ids(await other.claim(LATE, 9)), ids(entries[2:]))
             with trio.fail_after(_PATIENCE):
                 claim = await fresh.receive()
-            _same("the oldest fresh message comes first", (claim.entry, claim.is_first), (entries[0], True))
-            await _accept(spool, _SMALL, received=_NOON + 5 * _MINUTE)
-            _same("what was received makes room", _ids(await other.claim(_LATE, 9)), [])
-        given_back = _ids(await other.claim(_LATE, 9))
-        _same("fresh mail not received is given back", (len(given_back), given_back[0]), (2, entries[1].queue_id))
-        _same("what was received stays claimed", _ids(await other.claim_ids([claim.entry.queue_id])), [])
-        await _finish(spool, claim)
+            same("the oldest fresh message comes first", (claim.entry, claim.is_first), (entries[0], True))
+            await accept(spool, SMALL, received=NOON + 5 * MINUTE)
+            same("what was received makes room", ids(await other.claim(LATE, 9)), [])
+        given_back = ids(await other.claim(LATE, 9))
+        same("fresh mail not received is given back", (len(given_back), given_back[0]), (2, entries[1].queue_id))
+        same("what was received stays claimed", ids(await other.claim_ids([claim.entry.queue_id])), [])
+        await finish(spool, claim)
         async with spool.fresh(1):
             pass
 
 
+async def _check_late_fresh(open_store: OpenSpool) -> None:
+    async with open_store() as spool, open_store() as other:
+        for steps in range(20):
+            async with trio.open_nursery() as nursery, spool.fresh(1):
+                nursery.start_soon(_accept_one_of_many, spool, steps)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+        claims = await other.claim(LATE, 99)
+        same("nothing stays claimed that is accepted while a block of fresh mail ends", len(claims), 20)
+
+
 async def _check_claim(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        entries = [await _accept(spool, _SMALL, received=_NOON + minutes * _MINUTE) for minutes in (3, 1, 2, 9)]
-        _same("next_due() is the earliest", await spool.next_due(), _NOON + _MINUTE)
-        _same("nothing is claimed before it is due", await spool.claim(_NOON, 9), [])
-        first = await spool.claim(_NOON + 3 * _MINUTE, 2)
-        _same("the longest due is claimed first, up to the limit", _ids(first), _ids([entries[1], entries[2]]))
+        entries = [await accept(spool, SMALL, received=NOON + minutes * MINUTE) for minutes in (3, 1, 2, 9)]
+        same("next_due() is the earliest", await spool.next_due(), NOON + MINUTE)
+        same("nothing is claimed before it is due", await spool.claim(NOON, 9), [])
+        first = await spool.claim(NOON + 3 * MINUTE, 2)
+        same("the longest due is claimed first, up to the limit", ids(first), ids([entries[1], entries[2]]))
         async with open_store() as other:
-            _same("a claim of a living owner is not void", await other.recover(), 0)
-            then = await other.claim(_NOON + 3 * _MINUTE, 9)
-            _same("what is claimed is not claimed again", _ids(then), _ids(entries[:1]))
-            _same("next_due() is of the unclaimed", await other.next_due(), _NOON + 9 * _MINUTE)
-            _same("claimed entries are shown", len(await other.entries()), 4)
-        again = await spool.claim(_NOON + 3 * _MINUTE, 9)
-        _same("a claim ends with its owner", _ids(again), _ids(then))
+            same("a claim of a living owner is not void", await other.recover(), 0)
+            then = await other.claim(NOON + 3 * MINUTE, 9)
+            same("what is claimed is not claimed again", ids(then), ids(entries[:1]))
+            same("next_due() is of the unclaimed", await other.next_due(), NOON + 9 * MINUTE)
+            same("claimed entries are shown", len(await other.entries()), 4)
+        again = await spool.claim(NOON + 3 * MINUTE, 9)
+        same("a claim ends with its owner", ids(again), ids(then))
         for claim in (*first, *again):
-            await _finish(spool, claim)
-        _same("next_due() is of what is left", await spool.next_due(), _NOON + 9 * _MINUTE)
+            await finish(spool, claim)
+        same("next_due() is of what is left", await spool.next_due(), NOON + 9 * MINUTE)
 
 
 async def _check_record(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        await _accept(spool, _SMALL)
-        (claim,) = await spool.claim(_NOON, 1)
+        await accept(spool, SMALL)
+        (claim,) = await spool.claim(NOON, 1)
         await spool.record(claim.entry)
-        _same("an unchanged entry may be recorded", await spool.entries(), [claim.entry])
-        (claim,) = await spool.claim(_NOON, 1)
-        tried = claim.entry.after([_OK, _LATER, _NEVER], _NOON + _MINUTE, "OSError: why not")
-        tried = replace(tried, due=_NOON + 5 * _MINUTE)
+        same("an unchanged entry may be recorded", await spool.entries(), [claim.entry])
+        (claim,) = await spool.claim(NOON, 1)
+        tried = claim.entry.after([OK, LATER, NEVER], NOON + MINUTE, "OSError: why not")
+        tried = replace(tried, due=NOON + 5 * MINUTE)
         await spool.record(tried)
     async with open_store() as spool:
-        _same("an outcome is durable, with every reply", await spool.find([tried.queue_id]), [tried])
-        _same("it is due when it was said to be", await spool.claim(_NOON + 4 * _MINUTE, 1), [])
-        (claim,) = await spool.claim(_NOON + 5 * _MINUTE, 1)
+        same("an outcome is durable, with every reply", await spool.find([tried.queue_id]), [tried])
+        same("it is due when it was said to be", await spool.claim(NOON + 4 * MINUTE, 1), [])
+        (claim,) = await spool.claim(NOON + 5 * MINUTE, 1)
         failed = claim.entry.given_up()
         await spool.record(failed)
-        _same("a message that failed is kept", await spool.entries(), [failed])
-        _same("and it is never due", await spool.next_due(), None)
-        _same("and it is never claimed as due", await spool.claim(_LATE, 1), _NOTHING)
+        same("a message that failed is kept", await spool.entries(), [failed])
+        same("and it is never due", await spool.next_due(), None)
+        same("and it is never claimed as due", await spool.claim(LATE, 1), _NOTHING)
         await _check_revival(spool, failed)
+
+
+async def _check_stray_record(open_store: OpenSpool) -> None:
+    async with open_store() as spool, open_store() as other:
+        entry = await accept(spool, SMALL)
+        await spool.record(entry.given_up())
+        same("recording what nobody has claimed changes nothing", await spool.entries(), [entry])
+        (claim,) = await other.claim(LATE, 1)
+        await spool.record(entry.given_up())
+        same("recording what another has claimed changes nothing", await spool.entries(), [entry])
+        same("and does not end the claim", await spool.claim(LATE, 1), [])
+        await finish(other, claim)
+        await finish(other, claim)
+        same("recording what is done already changes nothing", await spool.entries(), [])
 
 
 async def _check_revival(spool: Spool, failed: Entry) -> None:
     (claim,) = await spool.claim_ids([QueueId("0" * 20), failed.queue_id, failed.queue_id])
     states = [standing.status.value for standing in claim.entry.standings]
-    _same("claim_ids() revives who failed, and nobody else", states, ["delivered", "pending", "pending"])
-    _same("what is claimed by name is not claimed twice", await spool.claim_ids([failed.queue_id]), [])
+    same("claim_ids() revives who failed, and nobody else", states, ["delivered", "pending", "pending"])
+    same("what is claimed by name is not claimed twice", await spool.claim_ids([failed.queue_id]), [])
     await spool.record(claim.entry)
-    _same("a revived message is due again", _ids(await spool.claim(_LATE, 1)), [failed.queue_id])
-    await spool.record(claim.entry.after([_OK, _OK], _NOON))
-    _same("it is removed when all are served", await spool.entries(), [])
+    same("a revived message is due again", ids(await spool.claim(LATE, 1)), [failed.queue_id])
+    await spool.record(claim.entry.after([OK, OK], NOON))
+    same("it is removed when all are served", await spool.entries(), [])
 
 
 async def _check_listing(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        _same("an empty spool has no entries", await spool.entries(), _NOTHING)
-        _same("in an empty spool nothing is due", await spool.next_due(), None)
-        entries = [await _accept(spool, _SMALL, received=_NOON + n * _MINUTE) for n in range(5)]
-        _same("a page has at most its limit", await spool.entries(limit=2), entries[:2])
-        _same("the next page begins behind", await spool.entries(after=entries[1].queue_id, limit=2), entries[2:4])
+        same("an empty spool has no entries", await spool.entries(), _NOTHING)
+        same("in an empty spool nothing is due", await spool.next_due(), None)
+        entries = [await accept(spool, SMALL, received=NOON + n * MINUTE) for n in range(5)]
+        same("a page has at most its limit", await spool.entries(limit=2), entries[:2])
+        same("the next page begins behind", await spool.entries(after=entries[1].queue_id, limit=2), entries[2:4])
         names = [entries[3].queue_id, QueueId("0" * 20), entries[0].queue_id, entries[3].queue_id]
-        _same("find() gives what is there, by queue id", await spool.find(names), [entries[0], entries[3]])
-        _same("all_entries() gives every entry", [entry async for entry in all_entries(spool)], entries)
+        same("find() gives what is there, by queue id", await spool.find(names), [entries[0], entries[3]])
+        same("all_entries() gives every entry", [entry async for entry in all_entries(spool)], entries)
 
 
 async def _check_waiting(open_store: OpenSpool) -> None:
     async with open_store() as spool:
-        await _accept(spool, _SMALL)
+        await accept(spool, SMALL)
         with trio.fail_after(_PATIENCE):
             await spool.wait_for_mail()
         with trio.move_on_after(0) as scope:
             await spool.wait_for_mail()
-        _same("wait_for_mail() waits for a message since the last return", scope.cancelled_caught, expected=True)
+        same("wait_for_mail() waits for a message since the last return", scope.cancelled_caught, expected=True)
         with trio.fail_after(_PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(spool.wait_for_mail)
-                await _accept(spool, _SMALL)
+                await accept(spool, SMALL)
         async with spool.fresh(1):
-            await _accept(spool, _SMALL)
+            await accept(spool, SMALL)
             with trio.move_on_after(0) as scope:
                 await spool.wait_for_mail()
-            _same("fresh mail does not count as an arrival", scope.cancelled_caught, expected=True)
+            same("fresh mail does not count as an arrival", scope.cancelled_caught, expected=True)
 
 
 async def _check_crowd(open_store: OpenSpool) -> None:
@@ -276,10 +280,10 @@ async def _check_crowd(open_store: OpenSpool) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(_accept_one_of_many, spool, number)
-        claims = await spool.claim(_LATE, 100)
-        _same("many may accept at once", len(claims), 20)
+        claims = await spool.claim(LATE, 100)
+        same("many may accept at once", len(claims), 20)
         octets = {await claim.message.bytes() for claim in claims}
-        _same("and no message takes another's octets", octets, {b"%d\r\n" % number for number in range(20)})
+        same("and no message takes another's octets", octets, {b"%d\r\n" % number for number in range(20)})
 
 
 CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
@@ -288,62 +292,16 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     _check_ids,
     _check_reading,
     _check_fresh,
+    _check_late_fresh,
     _check_claim,
     _check_record,
+    _check_stray_record,
     _check_listing,
     _check_waiting,
     _check_crowd,
 )
 """The suite: each check is given the opener of an empty store."""
 
-_LATE: Final = _NOON + dt.timedelta(days=30)
-
-
-async def _accept(
-    spool: Spool,
-    octets: bytes,
-    *,
-    received: dt.datetime = _NOON,
-    client: Client = _PLAIN,
-    envelope: Envelope = _ENVELOPE,
-) -> Entry:
-    draft = await spool.begin(received)
-    for start in range(0, len(octets), 50_000):
-        await draft.write(octets[start : start + 50_000])
-    entry = await draft.commit(client, envelope, received)
-    _same(
-        "the entry has the draft's queue id and its envelope",
-        (entry.queue_id, entry.envelope),
-        (draft.queue_id, envelope),
-    )
-    return entry
-
 
 async def _accept_one_of_many(spool: Spool, number: int) -> None:
-    await _accept(spool, b"%d\r\n" % number)
-
-
-async def _finish(spool: Spool, claim: Claim) -> None:
-    await spool.record(claim.entry.after([_OK] * len(claim.entry.pending), _NOON))
-
-
-def _ids(messages: Sequence[Claim] | Sequence[Entry]) -> list[QueueId]:
-    return [message.entry.queue_id if isinstance(message, Claim) else message.queue_id for message in messages]
-
-
-def _same(promise: str, actual: object, expected: object) -> None:
-    """Raise AssertionError, with the promise, unless both are equal; sequences of every kind are alike."""
-    if _plain(actual) != _plain(expected):
-        _fail(f"{promise}: it is {actual!r} where {expected!r} was promised")
-
-
-def _plain(value: object) -> object:
-    return list(value) if _is_sequence(value) else value
-
-
-def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, tuple | list)
-
-
-def _fail(text: str) -> None:
-    raise AssertionError(text)
+    await accept(spool, b"%d\r\n" % number)

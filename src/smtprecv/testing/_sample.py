@@ -1,0 +1,107 @@
+"""What the checks of a spool share: messages of every kind, and how a promise is found broken.
+
+Its one rule: as the checks, it knows the Protocol and nothing of any store.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Final, NoReturn, TypeGuard
+
+from smtprecv.message import Client, QueueId, SessionId
+from smtprecv.protocol import (
+    AddressLiteral,
+    Body,
+    Domain,
+    EnhancedStatus,
+    Envelope,
+    ForwardPath,
+    Mailbox,
+    MailParameters,
+    Recipient,
+    Reply,
+    ReversePath,
+    Session,
+)
+from smtprecv.spool import Claim, Entry, Spool
+
+NOON: Final = dt.datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=dt.UTC)
+MINUTE: Final = dt.timedelta(minutes=1)
+LATE: Final = NOON + dt.timedelta(days=30)
+LARGE: Final = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n" * 20_000
+SMALL: Final = b"Subject: one\r\n\r\none\r\n"
+_PEOPLE: Final = tuple(Recipient(ForwardPath(Mailbox(name, Domain("example.com")))) for name in ("ada", "Bob", "c"))
+OK: Final = Reply(250, "taken", EnhancedStatus(2, 0, 0))
+LATER: Final = Reply(451, "not now\nperhaps later")
+NEVER: Final = Reply(550, "nobody of that name", EnhancedStatus(5, 1, 1))
+
+PLAIN: Final = Client(SessionId("s1"), None, None)
+FULL: Final = Client(
+    SessionId("s2"),
+    ip_address("2001:db8::7"),
+    2525,
+    Session("mail.example", is_extended=True, is_secure=True, identity="Zoë"),
+    host="mail.example",
+    ident="root",
+)
+ODD_ENVELOPE: Final = Envelope(
+    ReversePath(Mailbox('a "b"\\@ c', AddressLiteral(ip_address("2001:db8::8")))),
+    MailParameters(size=7, body=Body.EIGHT_BIT_MIME, smtputf8=True),
+    (
+        Recipient(ForwardPath(Mailbox("Jürgen", AddressLiteral(ip_address("192.0.2.9"))))),
+        Recipient(ForwardPath(Mailbox("", Domain("xn--bcher-kva.example")))),
+    ),
+)
+ENVELOPE: Final = Envelope(ReversePath(None), recipients=_PEOPLE)
+
+
+async def accept(
+    spool: Spool,
+    octets: bytes,
+    *,
+    received: dt.datetime = NOON,
+    client: Client = PLAIN,
+    envelope: Envelope = ENVELOPE,
+) -> Entry:
+    """Accept a message, written in pieces."""
+    draft = await spool.begin(received)
+    for start in range(0, len(octets), 50_000):
+        await draft.write(octets[start : start + 50_000])
+    entry = await draft.commit(client, envelope, received)
+    same(
+        "the entry has the draft's queue id and its envelope",
+        (entry.queue_id, entry.envelope),
+        (draft.queue_id, envelope),
+    )
+    return entry
+
+
+async def finish(spool: Spool, claim: Claim) -> None:
+    """Record that every recipient was served."""
+    await spool.record(claim.entry.after([OK] * len(claim.entry.pending), NOON))
+
+
+def ids(messages: Sequence[Claim] | Sequence[Entry]) -> list[QueueId]:
+    """Give the names of messages, in their order."""
+    return [message.entry.queue_id if isinstance(message, Claim) else message.queue_id for message in messages]
+
+
+def same(promise: str, actual: object, expected: object) -> None:
+    """Raise AssertionError, with the promise, unless both are equal; sequences of every kind are alike."""
+    if _plain(actual) != _plain(expected):
+        fail(f"{promise}: it is {actual!r} where {expected!r} was promised")
+
+
+def _plain(value: object) -> object:
+    return list(value) if _is_sequence(value) else value
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, tuple | list)
+
+
+def fail(text: str) -> NoReturn:
+    """Raise AssertionError with the promise that was broken."""
+    raise AssertionError(text)
