@@ -18,6 +18,7 @@ PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 
 BETWEEN_LAYERS = {
+    "smtprecv.note.Notebook",
     "smtprecv.server.parse_address",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",

@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol"}),
     frozenset({"errors", "message", "hostname"}),
     frozenset({"trace", "retry", "spool"}),
-    frozenset({"delivery", "policy"}),
+    frozenset({"note", "delivery", "policy"}),
     frozenset({"queue", "server", "deliveries", "policies", "testing"}),
     frozenset({"__init__"}),
     frozenset({"cli", "__main__"}),

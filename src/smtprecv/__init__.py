@@ -11,6 +11,7 @@ from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, SessionId, utc_now
+from smtprecv.note import JsonNote, NoteCodec
 from smtprecv.policies import AcceptDomains
 from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, Policy, RcptPolicy
 from smtprecv.protocol import (
@@ -43,6 +44,7 @@ from smtprecv.spool import (
     Draft,
     Entry,
     FreshMail,
+    Note,
     RunInThread,
     Spool,
     SpoolOptions,
@@ -79,6 +81,7 @@ __all__ = [
     "Host",
     "Incoming",
     "Intake",
+    "JsonNote",
     "Limits",
     "LocalProtocolError",
     "Mail",
@@ -87,6 +90,8 @@ __all__ = [
     "Mailbox",
     "Maildir",
     "Message",
+    "Note",
+    "NoteCodec",
     "Now",
     "Policy",
     "QueueId",

@@ -7,12 +7,15 @@ None of it is inheritance: a class that has only ``deliver`` is complete.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, final, runtime_checkable
 
 from smtprecv.message import Message, QueueId
+from smtprecv.note import Notebook, NoteCodec
 from smtprecv.protocol import Envelope, Recipient, Reply
 from smtprecv.spool import Entry
+
+_N = TypeVar("_N")
 
 
 @final
@@ -20,11 +23,13 @@ from smtprecv.spool import Entry
 class Attempt:
     """One attempt to deliver a message to the recipients that still wait for it.
 
-    ``entry``: the message's envelope and history. ``message``: its octets.
+    ``entry``: the message's envelope and history. ``message``: its octets. ``notebook``: what the delivery
+    remembers with the message; use ``load`` and ``save``.
     """
 
     entry: Entry
     message: Message
+    notebook: Notebook = field(default_factory=Notebook)
 
     @property
     def queue_id(self) -> QueueId:
@@ -40,6 +45,18 @@ class Attempt:
     def recipients(self) -> tuple[Recipient, ...]:
         """The pending recipients, in the envelope's order: one reply is due for each."""
         return tuple(standing.recipient for standing in self.entry.pending)
+
+    def load(self, codec: NoteCodec[_N]) -> _N | None:
+        """Give what an earlier attempt saved; None if that is nothing, or nothing that ``codec`` can read."""
+        return self.notebook.load(codec)
+
+    def save(self, codec: NoteCodec[_N], note: _N) -> None:
+        """Remember a note with the message, in the place of the one before.
+
+        It is stored in the transaction that records this attempt's outcome, an exception included; a
+        cancelled attempt has no outcome, and its note is gone. Raises what ``codec.encode`` raises.
+        """
+        self.notebook.save(codec, note)
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ import trio
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
+from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status
@@ -210,20 +211,21 @@ class _Run:
     async def _outcome(self, claim: Claim) -> Entry:
         """Ask the delivery, and give the entry as it stands after its answers."""
         entry = claim.entry
+        notebook = Notebook(entry.note)
         try:
             if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
                 check = self.delivery
                 entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
             if not entry.pending:
                 return entry
-            replies = await self.delivery.deliver(Attempt(entry, claim.message))
-            return entry.after(replies, self.now())
+            replies = await self.delivery.deliver(Attempt(entry, claim.message, notebook))
+            return replace(entry.after(replies, self.now()), note=notebook.note)
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             trouble = [_LOCAL_ERROR] * len(entry.pending)
             told = "".join(traceback.format_exception_only(error)).strip()
-            return entry.after(trouble, self.now(), error=told)
+            return replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None

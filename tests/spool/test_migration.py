@@ -39,10 +39,10 @@ async def test_an_old_database_is_migrated(tmp_path: Path) -> None:
     """A database of an older version gets the migrations that it lacks, and keeps what is in it."""
     async with opened(tmp_path) as spool:
         entry = await accept(spool)
-    newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN note TEXT", "UPDATE message SET note = 'n'"))
+    newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN remark TEXT", "UPDATE message SET remark = 'n'"))
     connection = database(tmp_path)
     prepare(connection, newer)
-    assert connection.execute("SELECT id, note FROM message").fetchall() == [(entry.queue_id, "n")]
+    assert connection.execute("SELECT id, remark FROM message").fetchall() == [(entry.queue_id, "n")]
     assert version(connection) == (len(newer), APPLICATION_ID)
     connection.close()
 

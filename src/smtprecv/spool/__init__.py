@@ -1,6 +1,6 @@
 """The durable store: what it promises, what it holds, and the implementation on SQLite."""
 
-from smtprecv.spool._entry import Entry, Standing, Status
+from smtprecv.spool._entry import Entry, Note, Standing, Status
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._spool import Claim, Draft, FreshMail, Spool, all_entries
 from smtprecv.spool._sqlite import open_spool
@@ -11,6 +11,7 @@ __all__ = [
     "Draft",
     "Entry",
     "FreshMail",
+    "Note",
     "RunInThread",
     "Spool",
     "SpoolOptions",

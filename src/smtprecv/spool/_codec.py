@@ -30,7 +30,7 @@ from smtprecv.protocol import (
     ReversePath,
     Session,
 )
-from smtprecv.spool._entry import Entry, Standing, Status
+from smtprecv.spool._entry import Entry, Note, Standing, Status
 
 Row: TypeAlias = Sequence[object]
 """One row as SQLite gives it."""
@@ -38,7 +38,7 @@ Row: TypeAlias = Sequence[object]
 Value: TypeAlias = str | int | bytes | None
 """What is stored in a column."""
 
-ENTRY_COLUMNS: Final = "id, received, due, attempted, size, reverse_path, parameters, client, error"
+ENTRY_COLUMNS: Final = "id, received, due, attempted, size, reverse_path, parameters, client, error, note_version, note"
 STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_status, reply_text"
 
 _VERSION: Final = 1
@@ -63,6 +63,7 @@ def entry_row(entry: Entry) -> tuple[Value, ...]:
         _parameters_text(entry.envelope.parameters),
         _client_text(entry.client),
         None if entry.error is None else storable(entry.error),
+        *((None, None) if entry.note is None else (entry.note.version, storable(entry.note.text))),
     )
 
 
@@ -76,7 +77,7 @@ def standing_row(standing: Standing) -> tuple[Value, ...]:
 def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
     """Give the entry of a row of ENTRY_COLUMNS and of its recipients' rows; CorruptEntry if they make none."""
     try:
-        queue_id, received, due, attempted, size, reverse_path, parameters, client, error = row
+        queue_id, received, due, attempted, size, reverse_path, parameters, client, error, *note = row
         standings = tuple(_standing(standing_row) for standing_row in standing_rows)
         recipients = tuple(standing.recipient for standing in standings)
         if not recipients:
@@ -95,10 +96,15 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
             due=None if due is None else _time(due),
             attempted=None if attempted is None else _time(attempted),
             error=_optional_text(error),
+            note=_note(*note),
         )
     except _UNREADABLE as reason:
         msg = f"{type(reason).__name__}: {reason}"
         raise CorruptEntry(msg) from reason
+
+
+def _note(version: object, text: object) -> Note | None:
+    return None if version is None else Note(_number(version), _text(text))
 
 
 def time_number(time: dt.datetime) -> int:

@@ -51,13 +51,22 @@ _STATUS_AFTER = {
 
 @final
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What a delivery wants to remember with a message: text that only it can read, and the version of its form."""
+
+    version: int
+    text: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A message in the spool: its envelope and how each recipient stands, in the envelope's order.
 
     ``size``: octets of the message. ``received``: when it was accepted. ``attempted``: when it was
     last tried, None before that. ``due``: when it is tried next, None if nothing is pending.
     ``error``: the text of the exception that ended the last attempt, None if it answered; for
-    showqueue and the log only, it never reaches the network.
+    showqueue and the log only, it never reaches the network. ``note``: what a delivery saved.
     """
 
     queue_id: QueueId
@@ -69,6 +78,7 @@ class Entry:
     due: dt.datetime | None
     attempted: dt.datetime | None = None
     error: str | None = None
+    note: Note | None = None
 
     @property
     def pending(self) -> tuple[Standing, ...]:

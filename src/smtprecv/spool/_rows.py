@@ -37,13 +37,17 @@ _log: Final = logging.getLogger("smtprecv.spool")
 
 _KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, was_claimed, body_file"
 _SELECT: Final = f"SELECT number, body_file, was_claimed, {ENTRY_COLUMNS} FROM message"
+_ENTRY_MARKS: Final = ",".join("?" * len(ENTRY_COLUMNS.split(",")))
+_STANDING_MARKS: Final = ",".join("?" * len(STANDING_COLUMNS.split(",")))
 _INSERT_MESSAGE: Final = (
-    f"INSERT INTO message (owner, was_claimed, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO message (owner, was_claimed, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,{_ENTRY_MARKS})"
 )
-_UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = (?,?,?,?,?,?,?,?,?) WHERE number = ?"
-_INSERT_RECIPIENT: Final = f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)"
+_UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = ({_ENTRY_MARKS}) WHERE number = ?"
+_INSERT_RECIPIENT: Final = (
+    f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
+)
 _UPDATE_RECIPIENT: Final = (
-    f"UPDATE recipient SET ({STANDING_COLUMNS}) = (?,?,?,?,?,?) WHERE message = ? AND position = ?"
+    f"UPDATE recipient SET ({STANDING_COLUMNS}) = ({_STANDING_MARKS}) WHERE message = ? AND position = ?"
 )
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
 _DUE: Final = f"{_SELECT} WHERE owner IS NULL AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"

@@ -32,7 +32,9 @@ _MESSAGE_COLUMNS: Final = """
     reverse_path TEXT NOT NULL,
     parameters TEXT NOT NULL,
     client TEXT NOT NULL,
-    error TEXT
+    error TEXT,
+    note_version INTEGER,
+    note TEXT
 """
 
 Migration: TypeAlias = Sequence[str]
