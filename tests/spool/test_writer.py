@@ -69,9 +69,13 @@ class House:
     def connect(self) -> sqlite3.Connection:
         """Connect, and have a table."""
         connection = self.disk.connect(self.path)
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-        connection.execute("CREATE TABLE IF NOT EXISTS t (n UNIQUE)")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+            connection.execute("CREATE TABLE IF NOT EXISTS t (n UNIQUE)")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     async def put(self, number: object, rank: Rank = Rank.RECORD) -> None:
