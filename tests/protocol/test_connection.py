@@ -197,6 +197,66 @@ def test_one_recipient_too_many() -> None:
     assert connection.next_event() == Data()
 
 
+def test_a_recipient_may_be_redirected() -> None:
+    """From the 2yz reply on the mailboxes stand in its place, each with what RCPT named; the last call counts."""
+    others = tuple(ForwardPath(Mailbox(name, Domain("example.net"))) for name in ("d", "e"))
+    connection = connect(EHLO + MAIL + RCPT * 3, OK, OK, OK)
+    assert connection.next_event() == Rcpt(RECIPIENT.forward_path)
+    connection.redirect(others[:1])
+    connection.redirect(others)
+    assert connection.envelope == Envelope(SENDER, recipients=(RECIPIENT,))
+    assert connection.send(OK) == b"250 2.0.0 OK\r\n"
+    redirected = tuple(Recipient(other, original=RECIPIENT.forward_path) for other in others)
+    assert connection.envelope == Envelope(SENDER, recipients=(RECIPIENT, *redirected))
+    connection.next_event()
+    connection.send(OK)
+    assert connection.envelope == Envelope(SENDER, recipients=(RECIPIENT, *redirected, RECIPIENT))
+
+
+def test_a_refusal_voids_a_redirect() -> None:
+    """What was refused goes nowhere, and neither does the next recipient go where it would have gone."""
+    connection = connect(EHLO + MAIL + RCPT * 2, OK, OK)
+    connection.next_event()
+    connection.redirect([ForwardPath(Mailbox("d", Domain("example.net")))])
+    connection.send(Reply(550, "no"))
+    assert connection.envelope == Envelope(SENDER)
+    connection.next_event()
+    connection.send(OK)
+    assert connection.envelope == Envelope(SENDER, recipients=(RECIPIENT,))
+
+
+def test_only_an_open_rcpt_is_redirected() -> None:
+    """To redirect what is no open RCPT, or to nobody, is our own fault, and changes nothing."""
+    other = ForwardPath(Mailbox("d", Domain("example.net")))
+    for octets, replies in ((EHLO + MAIL, [OK]), (EHLO + MAIL + RCPT, [OK, OK, OK])):
+        connection = connect(octets, *replies)
+        connection.next_event()
+        with pytest.raises(LocalProtocolError):
+            connection.redirect([other])
+    connection = connect(EHLO + MAIL + RCPT, OK, OK)
+    connection.next_event()
+    with pytest.raises(LocalProtocolError):
+        connection.redirect([])
+    connection.send(OK)
+    assert connection.envelope == Envelope(SENDER, recipients=(RECIPIENT,))
+
+
+def test_max_recipients_counts_commands() -> None:
+    """A hundred RCPTs pass, wherever each is redirected; the count begins anew with each MAIL."""
+    others = [ForwardPath(Mailbox(name, Domain("example.net"))) for name in "defg"]
+    connection = connect(EHLO + (MAIL + RCPT * 100 + b"RSET\r\n") * 2 + MAIL + RCPT * 101, OK)
+    refusals = []
+    while not isinstance(event := connection.next_event(), Signal):
+        if isinstance(event, Rcpt):
+            connection.redirect(others)
+        if isinstance(event, Rejected):
+            refusals.append(event.reply.code)
+        connection.send(event.reply if isinstance(event, Rejected) else OK)
+    assert refusals == [452]
+    assert connection.envelope is not None
+    assert len(connection.envelope.recipients) == 400
+
+
 def test_recipients_may_repeat() -> None:
     """The envelope has the recipients in the order of RCPT, as often as they were accepted."""
     connection = connect(EHLO + MAIL + RCPT + RCPT, OK, OK, OK, OK)

@@ -14,8 +14,8 @@ class Config:
     """What one protocol session may do.
 
     ``hostname``: the receiver's own name, a domain (A-labels) or an address literal. ``max_message_size``: octets
-    of one message after unstuffing, announced by SIZE. ``max_recipients``: accepted in one
-    transaction, at least 100 (RFC 5321 section 4.5.3.1.8). ``max_hops``: Received fields in one
+    of one message after unstuffing, announced by SIZE. ``max_recipients``: RCPT commands accepted
+    in one transaction, at least 100 (RFC 5321 section 4.5.3.1.8). ``max_hops``: Received fields in one
     header (RFC 5321 section 6.3). ValueError for anything that the RFC forbids.
     """
 

@@ -7,9 +7,11 @@ need no other. What is legal is not known here (``_state``), nor how a line is w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, final
 
+from smtprecv.protocol._address import ForwardPath
 from smtprecv.protocol._buffer import MAX_REJECTED_SIZE, LineReader
 from smtprecv.protocol._commands import MAX_LINE_SIZE, Context, parse_command
 from smtprecv.protocol._config import Config
@@ -59,7 +61,19 @@ class Connection:
     to send: the machine never speaks on its own. In memory are at most one line, or one read.
     """
 
-    __slots__ = ("_buffer", "_config", "_envelope", "_is_ended", "_lines", "_mail_data", "_open", "_session", "_state")
+    __slots__ = (
+        "_accepted",
+        "_buffer",
+        "_config",
+        "_envelope",
+        "_instead",
+        "_is_ended",
+        "_lines",
+        "_mail_data",
+        "_open",
+        "_session",
+        "_state",
+    )
 
     def __init__(self, config: Config) -> None:
         """Begin a session with a client that has just connected."""
@@ -70,7 +84,9 @@ class Connection:
         self._state = State.CONNECTED
         self._session = Session()
         self._envelope: Envelope | None = None
+        self._accepted = 0
         self._open: Event | None = None
+        self._instead: tuple[ForwardPath, ...] = ()
         self._is_ended = False
 
     @property
@@ -87,8 +103,8 @@ class Connection:
     def envelope(self) -> Envelope | None:
         """The mail transaction so far, None outside one.
 
-        It begins with the 2yz reply to MAIL, has each recipient from the 2yz reply to its RCPT on, and
-        stays until the reply to EndOfMailData, to RSET, or to HELO or EHLO has been sent.
+        It begins with the 2yz reply to MAIL, has each recipient, or what it was redirected to, from the
+        2yz reply to its RCPT on, and stays until the reply to EndOfMailData, to RSET, or to HELO or EHLO has been sent.
         """
         return self._envelope
 
@@ -132,6 +148,17 @@ class Connection:
             self._open = event
         return event
 
+    def redirect(self, forward_paths: Sequence[ForwardPath]) -> None:
+        """Let the open RCPT, should it be accepted, put these mailboxes into the envelope instead of the one it names.
+
+        The reply is still to be sent; one that refuses makes this void. The last call counts. LocalProtocolError, and
+        nothing has changed, if no RCPT is open, or without a mailbox.
+        """
+        if not isinstance(self._open, Rcpt) or not forward_paths:
+            msg = "only an open RCPT can be redirected, to a mailbox at least"
+            raise LocalProtocolError(msg)
+        self._instead = tuple(forward_paths)
+
     def send(self, reply: Reply) -> bytes:
         """Answer the open event, and give the octets for the client.
 
@@ -147,12 +174,13 @@ class Connection:
             msg = f"{reply.code} cannot answer {asked} in state {self._state.name}"
             raise LocalProtocolError(msg)
         octets = bytes(self._with_status(reply))
+        instead, self._instead = self._instead, ()
         self._open = None
         if following is State.CLOSED:
             self._close()
             return octets
         if reply.is_ok:
-            self._take_over(event)
+            self._take_over(event, instead)
         if following not in IN_TRANSACTION:
             self._envelope = None
         elif following is State.DATA:
@@ -177,10 +205,10 @@ class Connection:
             event = parse_command(line, Context(self._config, self._session, self._envelope))
         except Refusal as refusal:
             return Rejected(line[:MAX_REJECTED_SIZE], refusal.reply)
-        reply = objection(self._state, event, self._config, self._envelope)
+        reply = objection(self._state, event, self._config, self._accepted)
         return event if reply is None else Rejected(line[:MAX_REJECTED_SIZE], reply)
 
-    def _take_over(self, event: Event | None) -> None:
+    def _take_over(self, event: Event | None, instead: Sequence[ForwardPath]) -> None:
         """Remember what was agreed to."""
         envelope = self._envelope
         match event:
@@ -188,9 +216,12 @@ class Connection:
                 self._session = replace(self._session, hello=domain, is_extended=is_extended)
             case Mail(reverse_path, parameters):
                 self._envelope = Envelope(reverse_path, parameters)
+                self._accepted = 0
             case Rcpt(forward_path) if envelope is not None:
-                recipients = (*envelope.recipients, Recipient(forward_path))
+                added = [Recipient(path, forward_path) for path in instead] or [Recipient(forward_path)]
+                recipients = (*envelope.recipients, *added)
                 self._envelope = Envelope(envelope.reverse_path, envelope.parameters, recipients)
+                self._accepted += 1
             case _:
                 pass
 

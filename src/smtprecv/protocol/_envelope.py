@@ -38,9 +38,13 @@ class MailParameters:
 @final
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One accepted RCPT."""
+    """A mailbox that a message goes to: one for each accepted RCPT, or several where RCPT was redirected.
+
+    ``original``: the mailbox that RCPT named, of which the sender knows; None where ``forward_path`` is that one.
+    """
 
     forward_path: ForwardPath
+    original: ForwardPath | None = None
 
     def __str__(self) -> str:
         """The recipient's address without angle brackets."""
@@ -50,7 +54,7 @@ class Recipient:
 @final
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A mail transaction: who from, how, and who for, in the order of the RCPT commands."""
+    """A mail transaction: who from, how, and who for, in the order of the RCPT commands and their replacements."""
 
     reverse_path: ReversePath
     parameters: MailParameters = MailParameters()

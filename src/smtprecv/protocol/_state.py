@@ -8,7 +8,7 @@ Two rules carry it.
 2. *A pair that is not in the table is 503*, by construction and not by a check. An extension is rows: its
    events in the states where they are legal, and the states that it adds.
 
-What a state does not say (how many recipients there are already) is in ``objection``, below the table.
+What a state does not say (how many recipients were accepted already) is in ``objection``, below the table.
 Rejected is in no row, because it leaves the session where it was. 421 is in none, because it
 closes from anywhere. The diagram in docs/protocol.md is drawn from this table.
 """
@@ -20,7 +20,6 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias, final
 
 from smtprecv.protocol._config import Config
-from smtprecv.protocol._envelope import Envelope
 from smtprecv.protocol._events import (
     Connected,
     Data,
@@ -130,14 +129,14 @@ ENDS_GROUP: Final[frozenset[EventType]] = frozenset(
 """Events whose replies go out at once, even when more of the pipelined group is there."""
 
 
-def objection(state: State, event: Event, config: Config, envelope: Envelope | None) -> Reply | None:
-    """Say why ``event`` is not legal now; None if it is."""
+def objection(state: State, event: Event, config: Config, accepted: int) -> Reply | None:
+    """Say why ``event`` is not legal now; None if it is. ``accepted``: RCPT commands of this transaction so far."""
     if type(event) not in TRANSITIONS[state]:
         return OUT_OF_ORDER
     match event:
         case Mail(_, parameters) if parameters.size is not None and parameters.size > config.max_message_size:
             return MESSAGE_TOO_BIG  # RFC 1870 section 6.1
-        case Rcpt() if envelope is not None and len(envelope.recipients) >= config.max_recipients:
+        case Rcpt() if accepted >= config.max_recipients:
             return TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10: 452, so that the client sends these later
         case _:
             return None
