@@ -44,6 +44,21 @@ async def test_what_is_aborted_is_nowhere(tmp_path: Path) -> None:
     assert list((tmp_path / "queue" / "bodies").iterdir()) == []
 
 
+async def test_what_arrives_can_be_read_before_it_is_taken(tmp_path: Path) -> None:
+    """A policy may look at all of a message, small or large; refused afterwards, it leaves nothing."""
+    async with open_spool(tmp_path / "queue") as spool:
+        for octets in (b"small\r\n", b"x" * 1_000_000):
+            incoming = await SpoolIntake(spool).begin(CLIENT)
+            await incoming.write(octets)
+            message = await incoming.message()
+
+            assert (message.size, await message.bytes()) == (len(octets), octets)
+            await incoming.abort()
+
+        assert await spool.entries() == []
+    assert list((tmp_path / "queue" / "bodies").iterdir()) == []
+
+
 async def test_many_clients_commit_at_once(tmp_path: Path) -> None:
     """Commits are grouped, and each has an entry of its own."""
     async with open_spool(tmp_path / "queue") as spool:

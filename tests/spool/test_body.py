@@ -87,6 +87,31 @@ async def test_large_bodies_stream_to_a_file(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+async def test_a_body_is_finished_once(tmp_path: Path) -> None:
+    """Who looks at a body before it is accepted pays for the sync that it needs anyway, and nobody pays twice."""
+    hops = Hops()
+    for size in (10, 11):
+        body = ArrivingBody(folder(tmp_path, hops), ID, 10)
+        await body.write(b"x" * size)
+        finished = await body.finish()
+        before = hops.count
+        assert (await body.finish(), hops.count) == (finished, before)
+
+
+async def test_a_draft_that_was_read_is_accepted_whole(tmp_path: Path) -> None:
+    """The message is the same before and after its acceptance, in a row and in a file."""
+    async with opened(tmp_path) as spool:
+        for octets in (SMALL, LARGE):
+            draft = await spool.begin(NOON)
+            await draft.write(octets)
+            message = await draft.message()
+            assert await message.bytes() == octets
+            await draft.commit(CLIENT, ENVELOPE, NOON)
+            (claim,) = await spool.claim(LATE, 1)
+            assert await claim.message.bytes() == octets
+            await finish(spool, claim)
+
+
 async def test_a_body_that_failed_can_only_be_discarded(tmp_path: Path) -> None:
     """After a write that failed every write fails, and finish too: no message loses octets from its middle."""
     hops = Hops()

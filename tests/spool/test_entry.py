@@ -62,9 +62,10 @@ clients = st.builds(
     st.none() | texts,
     st.none() | texts,
 )
+forward_paths = st.builds(ForwardPath, mailboxes)
 standings = st.builds(
     Standing,
-    st.builds(Recipient, st.builds(ForwardPath, mailboxes)),
+    st.builds(Recipient, forward_paths, st.none() | forward_paths),
     st.sampled_from(Status),
     st.integers(0, 99),
     st.none() | replies,
@@ -132,7 +133,7 @@ def test_rows_that_are_no_entry(place: int, value: object) -> None:
         read_entry(row, [STANDING_ROW])
 
 
-@pytest.mark.parametrize(("place", "value"), [(0, ""), (1, "lost"), (2, None), (3, 99), (3, "x")])
+@pytest.mark.parametrize(("place", "value"), [(0, ""), (1, "lost"), (2, None), (3, 99), (3, "x"), (6, "")])
 def test_recipient_rows_that_are_none(place: int, value: object) -> None:
     """A recipient's row that cannot be read makes a CorruptEntry of the whole."""
     row: list[object] = [*standing_row(ENTRY.standings[0].after(OK))]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
-from smtprecv.message import Client, Now, utc_now
+from smtprecv.message import Client, Message, Now, utc_now
 from smtprecv.protocol import EnhancedStatus, Envelope, Reply
 from smtprecv.spool import Draft, Spool
 
@@ -17,6 +17,13 @@ class Incoming(Protocol):
 
     async def write(self, octets: bytes) -> None:
         """Take the next octets. SpoolError: this message can't be taken, and will be aborted."""
+        ...
+
+    async def message(self) -> Message:
+        """Give the whole message, for a policy to read until ``commit`` or ``abort``; asked for only if one does.
+
+        SpoolError: this message can't be taken, and will be aborted.
+        """
         ...
 
     async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
@@ -64,6 +71,9 @@ class _SpoolIncoming:
 
     async def write(self, octets: bytes) -> None:
         await self.draft.write(octets)
+
+    async def message(self) -> Message:
+        return await self.draft.message()
 
     async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
         entry = await self.draft.commit(client, envelope, self.received)

@@ -127,6 +127,7 @@ class ArrivingBody:
         self._pieces_size = 0
         self._limit = memory_size
         self._has_file = False
+        self._finished: StoredBody | None = None
         self._failure: SpoolError | None = None
 
     async def write(self, octets: bytes) -> None:
@@ -140,20 +141,23 @@ class ArrivingBody:
             await self._flush()
 
     async def finish(self) -> StoredBody:
-        """Give the body, a file synced to disk; SpoolFull or SpoolError if it is not whole."""
+        """Give the body, a file synced to disk, at each call; SpoolFull or SpoolError if it is not whole."""
         if self._failure is not None:
             raise as_spool_error(self._failure)
-        if not self._has_file:
-            return b"".join(self._pieces)
-        await self._flush()
-        await self._run(partial(self._folder.seal, self._name))
-        return BodyFile(self._name)
+        if self._finished is None:
+            self._finished = await self._seal() if self._has_file else b"".join(self._pieces)
+        return self._finished
 
     async def discard(self) -> None:
         """Remove the file, if there is one. Its work is shielded; it never raises SpoolError."""
         self._pieces.clear()
         if self._has_file:
             await self._folder.discard(self._name)
+
+    async def _seal(self) -> BodyFile:
+        await self._flush()
+        await self._run(partial(self._folder.seal, self._name))
+        return BodyFile(self._name)
 
     async def _flush(self) -> None:
         octets = b"".join(self._pieces)

@@ -39,7 +39,7 @@ Value: TypeAlias = str | int | bytes | None
 """What is stored in a column."""
 
 ENTRY_COLUMNS: Final = "id, received, due, attempted, size, reverse_path, parameters, client, error, note_version, note"
-STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_status, reply_text"
+STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_status, reply_text, original"
 
 _VERSION: Final = 1
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -71,7 +71,9 @@ def standing_row(standing: Standing) -> tuple[Value, ...]:
     """Give the values of STANDING_COLUMNS."""
     last = standing.last
     reply = (None, None, None) if last is None else (last.code, last.status and str(last.status), storable(last.text))
-    return (str(standing.recipient.forward_path), standing.status.value, standing.attempts, *reply)
+    recipient = standing.recipient
+    original = None if recipient.original is None else str(recipient.original)
+    return (str(recipient.forward_path), standing.status.value, standing.attempts, *reply, original)
 
 
 def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
@@ -168,8 +170,8 @@ def _parameters(text: object) -> MailParameters:
 
 
 def _standing(row: Row) -> Standing:
-    forward_path, status, attempts, code, reply_status, text = row
-    recipient = Recipient(ForwardPath(_mailbox(_text(forward_path))))
+    forward_path, status, attempts, code, reply_status, text, original = row
+    recipient = Recipient(_forward_path(forward_path), None if original is None else _forward_path(original))
     return Standing(recipient, Status(status), _number(attempts), _last_reply(code, reply_status, text))
 
 
@@ -181,6 +183,10 @@ def _last_reply(code: object, status: object, text: object) -> Reply | None:
 
 def _reverse_path(text: str) -> ReversePath:
     return ReversePath(_mailbox(text) if text else None)
+
+
+def _forward_path(text: object) -> ForwardPath:
+    return ForwardPath(_mailbox(_text(text)))
 
 
 def _mailbox(text: str) -> Mailbox:

@@ -11,7 +11,7 @@ from typing import Protocol, final
 import trio
 
 from smtprecv.errors import SpoolFull
-from smtprecv.message import Client, QueueId
+from smtprecv.message import Client, Message, QueueId
 from smtprecv.protocol import Envelope
 from smtprecv.spool._body import ArrivingBody, BodyFile, StoredBody
 from smtprecv.spool._entry import Entry, Standing
@@ -22,6 +22,10 @@ class Acceptance(Protocol):
 
     async def accept(self, entry: Entry, body: StoredBody) -> None:
         """Make a message durable."""
+        ...
+
+    def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
+        """Give a body as a message."""
         ...
 
     def keep_for_now(self, body: BodyFile) -> None:
@@ -48,6 +52,10 @@ class ArrivingDraft:
     async def write(self, octets: bytes) -> None:
         """Take the next octets."""
         await self._body.write(octets)
+
+    async def message(self) -> Message:
+        """Give the whole message, to be read until it is accepted or forgotten."""
+        return self._spool.message(self._queue_id, await self._body.finish(), self._body.size)
 
     async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
         """Accept the message: it is durable when this returns."""

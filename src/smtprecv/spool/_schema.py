@@ -47,6 +47,7 @@ MIGRATIONS: Final[Sequence[Migration]] = (
             message INTEGER NOT NULL,
             position INTEGER NOT NULL,
             forward_path TEXT NOT NULL,
+            original TEXT,
             status TEXT NOT NULL,
             attempts INTEGER NOT NULL,
             reply_code INTEGER,

@@ -49,6 +49,13 @@ class Draft(Protocol):
         """
         ...
 
+    async def message(self) -> Message:
+        """Give the message as it will be accepted, to be read until ``commit`` or ``abort``; no ``write`` may follow.
+
+        SpoolFull or SpoolError if it is not whole; the draft can then only be aborted.
+        """
+        ...
+
     async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
         """Accept the message: when this returns it is durable, due at once, and may be answered 250.
 

@@ -20,7 +20,7 @@ from typing import Final, final
 import trio
 
 from smtprecv.errors import SpoolError, SpoolUnusable
-from smtprecv.message import QueueId
+from smtprecv.message import Message, QueueId
 from smtprecv.spool import _rows as rows
 from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
 from smtprecv.spool._codec import number_time, time_number
@@ -249,6 +249,10 @@ class SqliteSpool:
         else:
             fresh.put(self._claim(stored))
 
+    def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
+        """Give a body as a message."""
+        return StoredMessage(self._bodies, queue_id, body, size)
+
     def keep_for_now(self, body: BodyFile) -> None:
         """Remove a body file when a later COMMIT has succeeded, unless a row names it then."""
 
@@ -263,7 +267,7 @@ class SqliteSpool:
 
     def _claim(self, stored: rows.StoredEntry) -> Claim:
         entry = stored.entry
-        return Claim(entry, StoredMessage(self._bodies, entry.queue_id, stored.body, entry.size), stored.is_first)
+        return Claim(entry, self.message(entry.queue_id, stored.body, entry.size), stored.is_first)
 
     async def _give_back(self, queue_ids: Sequence[QueueId]) -> None:
         """End claims that nobody holds, now or as soon as that can be."""

@@ -51,7 +51,7 @@ ODD_ENVELOPE: Final = Envelope(
     MailParameters(size=7, body=Body.EIGHT_BIT_MIME, smtputf8=True),
     (
         Recipient(ForwardPath(Mailbox("Jürgen", AddressLiteral(ip_address("192.0.2.9"))))),
-        Recipient(ForwardPath(Mailbox("", Domain("xn--bcher-kva.example")))),
+        Recipient(ForwardPath(Mailbox("", Domain("xn--bcher-kva.example"))), _PEOPLE[0].forward_path),
     ),
 )
 ENVELOPE: Final = Envelope(ReversePath(None), recipients=_PEOPLE)
@@ -71,9 +71,9 @@ async def accept(
         await draft.write(octets[start : start + 50_000])
     entry = await draft.commit(client, envelope, received)
     same(
-        "the entry has the draft's queue id and its envelope",
-        (entry.queue_id, entry.envelope),
-        (draft.queue_id, envelope),
+        "the entry has the draft's queue id, its envelope and its size",
+        (entry.queue_id, entry.envelope, entry.size),
+        (draft.queue_id, envelope, len(octets)),
     )
     return entry
 
