@@ -10,10 +10,19 @@ from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
-from smtprecv.message import Client, Message, Now, QueueId, SessionId, utc_now
+from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
-from smtprecv.policies import AcceptDomains
-from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, Policy, RcptPolicy
+from smtprecv.policies import AcceptDomains, on_connect, on_data, on_hello, on_mail, on_message, on_rcpt
+from smtprecv.policy import (
+    All,
+    ConnectPolicy,
+    DataPolicy,
+    HelloPolicy,
+    MailPolicy,
+    MessagePolicy,
+    Policy,
+    RcptPolicy,
+)
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
@@ -57,6 +66,7 @@ from smtprecv.spool import (
 __all__ = [
     "AcceptDomains",
     "AddressLiteral",
+    "All",
     "Attempt",
     "Backoff",
     "Body",
@@ -90,6 +100,7 @@ __all__ = [
     "Mailbox",
     "Maildir",
     "Message",
+    "MessagePolicy",
     "Note",
     "NoteCodec",
     "Now",
@@ -98,6 +109,7 @@ __all__ = [
     "Rcpt",
     "RcptPolicy",
     "Recipient",
+    "Redirect",
     "Reply",
     "Report",
     "RetryPolicy",
@@ -119,6 +131,12 @@ __all__ = [
     "address_of",
     "all_entries",
     "listen",
+    "on_connect",
+    "on_data",
+    "on_hello",
+    "on_mail",
+    "on_message",
+    "on_rcpt",
     "open_spool",
     "own_hostname",
     "protocol",

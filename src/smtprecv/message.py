@@ -1,4 +1,4 @@
-"""A message and the client it came from, as policies, deliveries and the spool see them."""
+"""A message, the client it came from, and where else it may go, as policies, deliveries and the spool see them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import NewType, Protocol, final
+from typing import NewType, Protocol, Self, final
 
-from smtprecv.protocol import Session
+from smtprecv.protocol import ForwardPath, Session, parse_forward_path
 
 QueueId = NewType("QueueId", str)
 """The name of a message in the spool: 20 characters of ``0-9a-v``, unique by construction, sortable by time."""
@@ -35,6 +35,30 @@ class Client:
     session: Session = Session()
     host: str | None = None
     ident: str | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The recipient is accepted, but the message goes to ``forward_paths`` instead: one mailbox at least.
+
+    The sender is not told, and goes on knowing the recipient by the name that RCPT gave it. ValueError for
+    no mailbox at all.
+    """
+
+    forward_paths: tuple[ForwardPath, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse to send a message to nobody."""
+        # AttributeError for what is no path, such as the letters of a text: it would be found out far from its maker.
+        if not [path.mailbox for path in self.forward_paths]:
+            msg = "a redirect needs a mailbox to go to"
+            raise ValueError(msg)
+
+    @classmethod
+    def to(cls, *addresses: str) -> Self:
+        """Redirect to these addresses, written without angle brackets; ValueError for one that is none."""
+        return cls(tuple(parse_forward_path(address) for address in addresses))
 
 
 class Message(Protocol):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 import trio.testing
 
-from smtprecv.message import Client, SessionId
+from smtprecv.message import Client, Message, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config, Envelope, Reply
 from smtprecv.server import Incoming, Limits
@@ -29,6 +31,8 @@ class Memory:
     on_begin: Exception | None = None
     on_write: Exception | None = None
     on_commit: Exception | None = None
+    on_message: Exception | None = None
+    messages: int = 0
     committing: trio.Event = field(default_factory=trio.Event)
     may_commit: trio.Event | None = None
     replies: list[Reply] | None = None
@@ -54,6 +58,12 @@ class MemoryIncoming:
             raise self.memory.on_write
         self.octets += octets
 
+    async def message(self) -> Message:
+        self.memory.messages += 1
+        if self.memory.on_message is not None:
+            raise self.memory.on_message
+        return MemoryMessage(self.octets)
+
     async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
         self.memory.committing.set()
         if self.memory.may_commit is not None:
@@ -72,12 +82,42 @@ class MemoryIncoming:
             self.memory.aborted += 1
 
 
+@dataclass
+class MemoryMessage:
+    """Octets as a message."""
+
+    octets: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.octets)
+
+    @asynccontextmanager
+    async def chunks(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, self.size, 1000):
+                yield self.octets[start : start + 1000]
+
+        yield pieces()
+
+    @asynccontextmanager
+    async def as_file(self) -> AsyncIterator[Path]:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.octets)
+            file.flush()
+            yield Path(file.name)
+
+    async def bytes(self) -> bytes:
+        return self.octets
+
+
 class Peer:
     """The client's end: says lines and reads replies."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.unread = b""
+        self.greeting = ""
 
     async def say(self, *lines: str) -> None:
         await self.stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
@@ -120,6 +160,6 @@ async def dialogue(
         held = Dialogue(ours, CLIENT, CONFIG, Hooks(policy), intake, limits or Limits())
         nursery.start_soon(held.run)
         peer = Peer(theirs)
-        await peer.reply()
+        peer.greeting = await peer.reply()
         yield peer, held
         await theirs.aclose()

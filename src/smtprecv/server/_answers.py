@@ -14,7 +14,7 @@ from typing import Final, final
 import trio
 
 from smtprecv.errors import SpoolError, cancellation_in
-from smtprecv.message import Client
+from smtprecv.message import Client, Redirect
 from smtprecv.protocol import (
     Config,
     Connected,
@@ -38,7 +38,7 @@ from smtprecv.protocol import (
     Rset,
     Vrfy,
 )
-from smtprecv.server._hooks import Hooks
+from smtprecv.server._hooks import RECIPIENT_OK, Hooks
 from smtprecv.server._intake import Incoming, Intake
 from smtprecv.server._trouble import is_final, local_error, spool_trouble
 
@@ -101,7 +101,7 @@ class Answers:
             case EndOfMailData():
                 return await self._end(event)
             case Rcpt():
-                return (await self._hooks.rcpt(self.client, self._envelope, event),)
+                return (await self._rcpt(event),)
             case Mail():
                 return (await self._hooks.mail(self.client, event),)
             case Data():
@@ -144,6 +144,13 @@ class Answers:
         reply = await self._hooks.hello(self.client, hello)
         return Reply(250, "\n".join((self._config.hostname, *hello.offers))) if reply.is_ok else reply
 
+    async def _rcpt(self, rcpt: Rcpt) -> Reply:
+        answer = await self._hooks.rcpt(self.client, self._envelope, rcpt)
+        if not isinstance(answer, Redirect):
+            return answer
+        self._connection.redirect(answer.forward_paths)
+        return RECIPIENT_OK
+
     async def _begin(self) -> Reply:
         reply = await self._hooks.data(self.client, self._envelope)
         if not reply.is_ok:
@@ -163,6 +170,10 @@ class Answers:
             return (end.defect,)
         if incoming is None:
             return (self._trouble,)
+        verdict = await self._hooks.message(self.client, self._envelope, incoming)
+        if not verdict.is_ok:
+            await self.close()
+            return (verdict,)
         replies: Sequence[Reply] = (_NOT_STORED,)
         # Shielded: whoever is cut off here sends the message again, and it is there twice (RFC 1047).
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):

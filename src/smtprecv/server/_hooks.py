@@ -5,20 +5,32 @@ The one place where a policy is called. What it raises comes through; an answer 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, ParamSpec, final
 
 from smtprecv.errors import ConfigError
-from smtprecv.message import Client
-from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, Policy, RcptPolicy
+from smtprecv.message import Client, Redirect
+from smtprecv.policy import (
+    All,
+    ConnectPolicy,
+    DataPolicy,
+    HelloPolicy,
+    MailPolicy,
+    MessagePolicy,
+    Policy,
+    RcptPolicy,
+)
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.server._intake import Incoming
 from smtprecv.server._trouble import is_final
 
 P = ParamSpec("P")
 
 _ACCEPTED: Final = Reply(250, "ok")
 _SENDER_OK: Final = Reply(250, "sender ok", EnhancedStatus(2, 1, 0))
-_RECIPIENT_OK: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
+RECIPIENT_OK: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
+
+_KINDS: Final = (ConnectPolicy, HelloPolicy, MailPolicy, RcptPolicy, DataPolicy, MessagePolicy)
 
 
 @final
@@ -27,38 +39,76 @@ class Hooks:
 
     def __init__(self, policy: Policy | None) -> None:
         """Look up which hooks ``policy`` has; None has none. ConfigError for an object without any."""
-        self._connect = policy if isinstance(policy, ConnectPolicy) else None
-        self._hello = policy if isinstance(policy, HelloPolicy) else None
-        self._mail = policy if isinstance(policy, MailPolicy) else None
-        self._rcpt = policy if isinstance(policy, RcptPolicy) else None
-        self._data = policy if isinstance(policy, DataPolicy) else None
-        if policy is not None and not any((self._connect, self._hello, self._mail, self._rcpt, self._data)):
-            msg = f"{policy!r} has no hook of a policy: connect, hello, mail, rcpt or data"
-            raise ConfigError(msg)
+        policies = [] if policy is None else list(_single(policy))
+        self._connect = [each.connect for each in policies if isinstance(each, ConnectPolicy)]
+        self._hello = [each.hello for each in policies if isinstance(each, HelloPolicy)]
+        self._mail = [each.mail for each in policies if isinstance(each, MailPolicy)]
+        self._rcpt = [each.rcpt for each in policies if isinstance(each, RcptPolicy)]
+        self._data = [each.data for each in policies if isinstance(each, DataPolicy)]
+        self._message = [each.message for each in policies if isinstance(each, MessagePolicy)]
 
     async def connect(self, client: Client) -> Reply:
         """Answer a connection."""
-        return _ACCEPTED if self._connect is None else await _ask(self._connect.connect, client)
+        return await _ask(self._connect, _ACCEPTED, client)
 
     async def hello(self, client: Client, hello: Hello) -> Reply:
         """Answer HELO or EHLO."""
-        return _ACCEPTED if self._hello is None else await _ask(self._hello.hello, client, hello)
+        return await _ask(self._hello, _ACCEPTED, client, hello)
 
     async def mail(self, client: Client, mail: Mail) -> Reply:
         """Answer MAIL."""
-        return _SENDER_OK if self._mail is None else await _ask(self._mail.mail, client, mail)
+        return await _ask(self._mail, _SENDER_OK, client, mail)
 
-    async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+    async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply | Redirect:
         """Answer RCPT."""
-        return _RECIPIENT_OK if self._rcpt is None else await _ask(self._rcpt.rcpt, client, envelope, rcpt)
+        redirect: Redirect | None = None
+        reply = RECIPIENT_OK
+        for hook in self._rcpt:
+            answer = await hook(client, envelope, rcpt)
+            if isinstance(answer, Redirect):
+                redirect = answer
+                continue
+            reply = _checked(answer)
+            if not reply.is_ok:
+                return reply
+        return redirect or reply
 
     async def data(self, client: Client, envelope: Envelope) -> Reply:
         """Answer DATA."""
-        return _ACCEPTED if self._data is None else await _ask(self._data.data, client, envelope)
+        return await _ask(self._data, _ACCEPTED, client, envelope)
+
+    async def message(self, client: Client, envelope: Envelope, incoming: Incoming) -> Reply:
+        """Answer the end of a sound message, which is made readable only if there is somebody to read it."""
+        if not self._message:
+            return _ACCEPTED
+        return await _ask(self._message, _ACCEPTED, client, envelope, await incoming.message())
 
 
-async def _ask(hook: Callable[P, Awaitable[Reply]], *args: P.args, **kwargs: P.kwargs) -> Reply:
-    reply = await hook(*args, **kwargs)
+def _single(policy: Policy) -> Iterator[Policy]:
+    """Give the policies that a policy consists of, in order; ConfigError for an object that is none."""
+    if isinstance(policy, All) and policy.policies:
+        for each in policy.policies:
+            yield from _single(each)
+    elif isinstance(policy, _KINDS):
+        yield policy
+    else:
+        msg = f"{policy!r} has no hook of a policy: connect, hello, mail, rcpt, data or message"
+        raise ConfigError(msg)
+
+
+async def _ask(
+    hooks: Sequence[Callable[P, Awaitable[Reply]]], default: Reply, *args: P.args, **kwargs: P.kwargs
+) -> Reply:
+    """Ask until one refuses."""
+    reply = default
+    for hook in hooks:
+        reply = _checked(await hook(*args, **kwargs))
+        if not reply.is_ok:
+            break
+    return reply
+
+
+def _checked(reply: Reply) -> Reply:
     # What is not even a Reply has no severity.
     if not is_final(reply):
         msg = f"a hook answered {reply}, which is neither yes nor no"
