@@ -43,23 +43,30 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check with mypy and pyright: the tree, the README's program as printed, and that the public API is all typed."""
+    """Check with mypy and pyright: the tree, the programs of the documents, and that the public API is all typed."""
     session.install(".", *dependencies("types"))
     session.run("mypy")
     session.run("pyright")
     elsewhere = Path(session.create_tmp())
-    (elsewhere / "readme.py").write_text(readme_program())
-    (elsewhere / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "include": ["readme.py"]}))
+    programs = printed_programs()
+    for name, program in programs.items():
+        (elsewhere / name).write_text(program)
+    (elsewhere / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "include": [*programs]}))
     with session.chdir(elsewhere):
-        session.run("mypy", "--strict", "--config-file=", "readme.py")
+        session.run("mypy", "--strict", "--config-file=", *programs)
         session.run("pyright", "--project", ".")
         session.run("pyright", "--verifytypes", "smtprecv", "--ignoreexternal")
 
 
-def readme_program() -> str:
-    """Give the Python program that the README prints."""
-    programs: list[str] = re.findall(r"^```python\n(.*?)^```$", Path("README.md").read_text(), re.DOTALL | re.MULTILINE)
-    return programs[0]
+def printed_programs() -> dict[str, str]:
+    """Give the Python programs that the documents print, each with a file name."""
+    return {
+        f"{Path(document).stem.lower()}_{number}.py": program
+        for document in ("README.md", "docs/policies.md")
+        for number, program in enumerate(
+            re.findall(r"^```python\n(.*?)^```$", Path(document).read_text(), re.DOTALL | re.MULTILINE)
+        )
+    }
 
 
 @nox.session(python=PYTHONS)

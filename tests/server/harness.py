@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,15 +93,16 @@ class MemoryMessage:
         return len(self.octets)
 
     @asynccontextmanager
-    async def chunks(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        async def pieces() -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        async def pieces() -> AsyncGenerator[bytes, None]:
             for start in range(0, self.size, 1000):
                 yield self.octets[start : start + 1000]
 
-        yield pieces()
+        async with aclosing(pieces()) as them:
+            yield them
 
     @asynccontextmanager
-    async def as_file(self) -> AsyncIterator[Path]:
+    async def as_file(self) -> AsyncGenerator[Path, None]:
         with tempfile.NamedTemporaryFile() as file:
             file.write(self.octets)
             file.flush()

@@ -1,14 +1,21 @@
-"""The public API as its users write it: checked by mypy and pyright in strict mode, never run."""
+"""The public API as its users write it: checked by mypy and pyright in strict mode, never run.
+
+A comment that lets an error pass is an error itself where there is none: so it shows what the checkers refuse.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from pathlib import Path
 from typing import assert_type
 
 import trio
 
 from smtprecv import (
+    All,
     Attempt,
     Backoff,
     Client,
@@ -17,17 +24,25 @@ from smtprecv import (
     EnhancedStatus,
     Entry,
     Envelope,
+    ForwardPath,
+    Hello,
     Limits,
+    Mail,
+    Message,
     Policy,
     QueueId,
     Rcpt,
+    RcptPolicy,
     Recipient,
+    Redirect,
     Reply,
     RetryPolicy,
     Server,
     Spool,
     SpoolIntake,
     listen,
+    on_mail,
+    on_rcpt,
     open_spool,
     run_queue,
 )
@@ -66,6 +81,62 @@ class Ours:
         )
 
 
+class Everything:
+    """A policy with every hook, whose parameters are named as its author likes."""
+
+    async def connect(self, client: Client) -> Reply:
+        """Look at who connects."""
+        return Reply(220, str(client.address))
+
+    async def hello(self, client: Client, greeting: Hello) -> Reply:
+        """Look at the client's name."""
+        return Reply(250, greeting.domain)
+
+    async def mail(self, _: Client, sender: Mail) -> Reply:
+        """Look at the sender."""
+        return Reply(250, str(sender.reverse_path))
+
+    async def rcpt(self, _: Client, so_far: Envelope, recipient: Rcpt) -> Reply | Redirect:
+        """Send mail elsewhere."""
+        return Redirect.to("anna@example.com") if so_far.recipients else Redirect((recipient.forward_path,))
+
+    async def data(self, client: Client, envelope: Envelope) -> Reply:
+        """Look at the envelope."""
+        assert_type([recipient.original for recipient in envelope.recipients], list[ForwardPath | None])
+        return Reply(250, "go on")
+
+    async def message(self, client: Client, envelope: Envelope, message: Message) -> Reply:
+        """Look at the message."""
+        async with message.as_file() as path:
+            assert_type(path, Path)
+        return Reply(250, f"{message.size} octets")
+
+
+class Nothing:
+    """An object without a hook."""
+
+
+@on_rcpt
+async def only_ours(client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+    """Take mail for one person."""
+    return Reply(250 if rcpt.forward_path.is_postmaster else 550, "as you see")
+
+
+async def no_bounces(client: Client, mail: Mail) -> Reply:
+    """Take no bounces."""
+    return Reply(550 if mail.reverse_path.is_null else 250, "as you see")
+
+
+async def without_client(mail: Mail) -> Reply:
+    """Lack a parameter."""
+    return Reply(250, str(mail.reverse_path))
+
+
+async def yes(client: Client, mail: Mail) -> bool:
+    """Answer with what is no reply."""
+    return mail.reverse_path.is_null
+
+
 class Hourly:
     """A retry policy."""
 
@@ -78,7 +149,18 @@ class Hourly:
 
 delivery: Delivery = Rows()
 check: DeliveryCheck = Rows()
-policy: Policy = Ours()
+policies: list[Policy] = [
+    Ours(),
+    only_ours,
+    on_mail(no_bounces),
+    Everything(),
+    All(Ours(), only_ours, on_mail(no_bounces), All(Everything())),
+]
+assert_type(only_ours, RcptPolicy)
+on_mail(without_client)  # type: ignore[arg-type]
+on_mail(yes)  # type: ignore[arg-type]
+on_rcpt(no_bounces)  # type: ignore[arg-type]
+All(Ours(), Nothing())  # type: ignore[arg-type]
 retry: RetryPolicy = Hourly()
 backoff: RetryPolicy = Backoff(first=dt.timedelta(seconds=1))
 
