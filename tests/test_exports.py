@@ -28,7 +28,8 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",
 }
-"""What one layer shows to those above it, and not to users: how --listen is read, how deliveries write trace fields."""
+"""What one layer shows to those above it, and not to users: how --listen is read, how deliveries write trace
+fields, how a group of exceptions is told apart."""
 
 MODULES = [
     module.name

@@ -47,7 +47,19 @@ from smtprecv.protocol import (
 )
 from smtprecv.queue import Report, run_once, run_queue
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.server import Incoming, Intake, Limits, Server, SpoolIntake, address_of, listen, raise_file_limit
+from smtprecv.server import (
+    ClientLookup,
+    Ident,
+    Incoming,
+    Intake,
+    Limits,
+    ReverseDns,
+    Server,
+    SpoolIntake,
+    address_of,
+    listen,
+    raise_file_limit,
+)
 from smtprecv.spool import (
     Claim,
     Draft,
@@ -72,6 +84,7 @@ __all__ = [
     "Body",
     "Claim",
     "Client",
+    "ClientLookup",
     "Config",
     "ConfigError",
     "ConnectPolicy",
@@ -89,6 +102,7 @@ __all__ = [
     "Hello",
     "HelloPolicy",
     "Host",
+    "Ident",
     "Incoming",
     "Intake",
     "JsonNote",
@@ -113,6 +127,7 @@ __all__ = [
     "Reply",
     "Report",
     "RetryPolicy",
+    "ReverseDns",
     "ReversePath",
     "RunInThread",
     "Server",

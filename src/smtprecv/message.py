@@ -26,7 +26,8 @@ class Client:
 
     ``address`` and ``port``: the peer's, None where there is none (a Unix socket). ``host``:
     its forward-confirmed name, ``ident``: what its ident service says; None if not known.
-    ``session``: what the protocol knows of it.
+    ``session``: what the protocol knows of it. ``local_address`` and ``local_port``: our end of the
+    connection, which tells one listener from another.
     """
 
     session_id: SessionId
@@ -35,6 +36,8 @@ class Client:
     session: Session = Session()
     host: str | None = None
     ident: str | None = None
+    local_address: IPv4Address | IPv6Address | None = None
+    local_port: int | None = None
 
 
 @final

@@ -61,6 +61,8 @@ clients = st.builds(
     st.builds(Session, st.none() | texts, st.booleans(), st.booleans(), st.none() | texts),
     st.none() | texts,
     st.none() | texts,
+    st.none() | st.ip_addresses(),
+    st.none() | st.integers(0, 65535),
 )
 forward_paths = st.builds(ForwardPath, mailboxes)
 standings = st.builds(

@@ -1,14 +1,20 @@
 """The Trio shell around the protocol core: sockets, tasks, limits, and where accepted mail goes."""
 
+from smtprecv.server._ident import Ident
 from smtprecv.server._intake import Incoming, Intake, SpoolIntake
 from smtprecv.server._limits import Limits, raise_file_limit
 from smtprecv.server._listen import address_of, listen, parse_address
+from smtprecv.server._peer import ClientLookup
+from smtprecv.server._reverse_dns import ReverseDns
 from smtprecv.server._server import Server
 
 __all__ = [
+    "ClientLookup",
+    "Ident",
     "Incoming",
     "Intake",
     "Limits",
+    "ReverseDns",
     "Server",
     "SpoolIntake",
     "address_of",

@@ -137,6 +137,7 @@ class Answers:
         return envelope
 
     async def _greet(self) -> Reply:
+        self._client = await self._hooks.look_up(self.client)
         reply = await self._hooks.connect(self.client)
         return Reply(220, f"{self._config.hostname} ESMTP") if reply.is_ok else reply
 

@@ -22,6 +22,7 @@ from smtprecv.policy import (
 )
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
 from smtprecv.server._intake import Incoming
+from smtprecv.server._peer import Lookups
 from smtprecv.server._trouble import is_final
 
 P = ParamSpec("P")
@@ -37,8 +38,9 @@ _KINDS: Final = (ConnectPolicy, HelloPolicy, MailPolicy, RcptPolicy, DataPolicy,
 class Hooks:
     """A policy as the server calls it: every hook is there."""
 
-    def __init__(self, policy: Policy | None) -> None:
+    def __init__(self, policy: Policy | None, lookups: Lookups | None = None) -> None:
         """Look up which hooks ``policy`` has; None has none. ConfigError for an object without any."""
+        self._lookups = lookups or Lookups()
         policies = [] if policy is None else list(_single(policy))
         self._connect = [each.connect for each in policies if isinstance(each, ConnectPolicy)]
         self._hello = [each.hello for each in policies if isinstance(each, HelloPolicy)]
@@ -46,6 +48,10 @@ class Hooks:
         self._rcpt = [each.rcpt for each in policies if isinstance(each, RcptPolicy)]
         self._data = [each.data for each in policies if isinstance(each, DataPolicy)]
         self._message = [each.message for each in policies if isinstance(each, MessagePolicy)]
+
+    async def look_up(self, client: Client) -> Client:
+        """Complete what is known of a client, before ``connect`` sees it."""
+        return await self._lookups.complete(client)
 
     async def connect(self, client: Client) -> Reply:
         """Answer a connection."""

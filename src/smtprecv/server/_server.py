@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import socket
-from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeVar, final
 
 import trio
@@ -19,6 +21,8 @@ from smtprecv.server._dialogue import SHUTDOWN, Dialogue
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
 from smtprecv.server._limits import Doorkeeper, Limits
+from smtprecv.server._peer import ClientLookup, Lookups
+from smtprecv.server._quota import Quota
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -39,20 +43,27 @@ class Server:
         config: Config | None = None,
         policy: Policy | None = None,
         limits: Limits | None = None,
+        host_lookup: ClientLookup | None = None,
+        ident_lookup: ClientLookup | None = None,
+        max_messages: int | None = None,
     ) -> None:
         """Prepare a server; nothing happens before ``serve``.
 
         ``config``: the protocol's settings; by default those of ``Config`` with this machine's host
         name. ``policy``: an object with any of the hooks; by default everything is accepted.
+        ``host_lookup`` and ``ident_lookup``: find out ``client.host`` and ``client.ident`` before the banner, both
+        at the same time; by default nobody is asked. ``max_messages``: how many are accepted, at least 1; with
+        the last one the server drains by itself, and what comes in other sessions meanwhile gets 451.
         """
-        self._intake = intake
+        self._intake = intake if max_messages is None else Quota(intake, max_messages, self.drain)
         self._config = config or Config(own_hostname())
-        self._hooks = Hooks(policy)
+        self._hooks = Hooks(policy, Lookups(host_lookup, ident_lookup))
         self._limits = limits or Limits()
         self._doorkeeper = Doorkeeper(self._limits)
         self._dialogues: set[Dialogue] = set()
         self._accepting = trio.CancelScope()
-        self._until = trio.CancelScope()
+        self._ends = math.inf
+        self._scopes: set[trio.CancelScope] = set()
 
     async def serve(
         self,
@@ -67,7 +78,7 @@ class Server:
         and closes. A want of file descriptors pauses accepting. No client ends the server.
         """
         # The scope lies inside of the nursery's own, so that a drain ends here and not in the caller.
-        with self._until:
+        with self._until_cut_off():
             async with trio.open_nursery() as nursery:
                 with self._accepting:
                     await trio.serve_listeners(
@@ -77,14 +88,35 @@ class Server:
     def drain(self, grace: float = 10.0) -> None:
         """Stop: listeners close, idle clients get 421 at once, open transactions may finish.
 
-        ``grace``: seconds after which those that have not finished are cut off. ``serve`` returns when
+        ``grace``: seconds after which those that have not finished are cut off. ``serve`` and ``talk`` return when
         all have ended. Nothing that was acknowledged is lost. May be called more than once;
         the shortest grace counts.
         """
-        self._until.deadline = min(self._until.deadline, trio.current_time() + grace)
+        self._ends = min(self._ends, trio.current_time() + grace)
+        for scope in self._scopes:
+            scope.deadline = self._ends
         self._accepting.cancel()
         for dialogue in self._dialogues:
             dialogue.drain()
+
+    async def talk(self, stream: trio.abc.Stream) -> None:
+        """Hold one session over a stream that somebody else has accepted, to its end, and close the stream.
+
+        For inetd and for tests; may be called at any time, beside ``serve`` too, and all that is said
+        there of limits, drains and cancellation holds here.
+        """
+        with self._until_cut_off():
+            await self._receive(stream)
+
+    @contextmanager
+    def _until_cut_off(self) -> Generator[None, None, None]:
+        """End the block when the grace of a drain is over."""
+        with trio.CancelScope(deadline=self._ends) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
         try:
@@ -125,11 +157,18 @@ def _client_of(stream: trio.abc.Stream) -> Client:
     session_id = SessionId(secrets.token_hex(5))
     if not isinstance(stream, trio.SocketStream) or stream.socket.family not in _INTERNET:
         return Client(session_id, None, None)
-    host, port, *_ = stream.socket.getpeername()
+    address, port = _end(stream.socket.getpeername())
+    local_address, local_port = _end(stream.socket.getsockname())
+    return Client(session_id, address, port, local_address=local_address, local_port=local_port)
+
+
+def _end(name: tuple[str, int]) -> tuple[IPv4Address | IPv6Address, int]:
+    """Give one end of a connection; a mapped address is the IPv4 address that it stands for."""
+    host, port, *_ = name
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return Client(session_id, address, port)
+    return address, port
 
 
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})

@@ -128,6 +128,8 @@ def _client_text(client: Client) -> str:
         "port": client.port,
         "host": client.host,
         "ident": client.ident,
+        "local_address": None if client.local_address is None else str(client.local_address),
+        "local_port": client.local_port,
         "hello": session.hello,
         "is_extended": session.is_extended,
         "is_secure": session.is_secure,
@@ -138,13 +140,15 @@ def _client_text(client: Client) -> str:
 
 def _client(text: object) -> Client:
     fields = _fields(text)
-    address = _optional_text(fields["address"])
+    address, local_address = _optional_text(fields["address"]), _optional_text(fields.get("local_address"))
     return Client(
         session_id=SessionId(_text(fields["session_id"])),
         address=None if address is None else ip_address(address),
         port=_optional_number(fields["port"]),
         host=_optional_text(fields["host"]),
         ident=_optional_text(fields["ident"]),
+        local_address=None if local_address is None else ip_address(local_address),
+        local_port=_optional_number(fields.get("local_port")),
         session=Session(
             hello=_optional_text(fields["hello"]),
             is_extended=_flag(fields["is_extended"]),

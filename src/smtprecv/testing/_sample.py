@@ -45,6 +45,7 @@ FULL: Final = Client(
     Session("mail.example", is_extended=True, is_secure=True, identity="Zoë"),
     host="mail.example",
     ident="root",
+    local_address=ip_address("2001:db8::25"),
 )
 ODD_ENVELOPE: Final = Envelope(
     ReversePath(Mailbox('a "b"\\@ c', AddressLiteral(ip_address("2001:db8::8")))),

@@ -1,0 +1,73 @@
+"""A server that ends after so many messages: an intake around another one that counts.
+
+Its one rule: exactly so many are accepted. One that comes when the last place is taken, or held by a commit
+under way, is refused for now, as its client may well try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+from smtprecv.errors import ConfigError, SpoolError
+from smtprecv.message import Client
+from smtprecv.protocol import Envelope, Reply
+from smtprecv.server._intake import Incoming, Intake
+
+
+@final
+class Quota:
+    """An Intake that takes ``places`` messages and then calls ``on_full``."""
+
+    def __init__(self, intake: Intake, places: int, on_full: Callable[[], None]) -> None:
+        """Begin with all places free; ConfigError if there are none."""
+        if places < 1:
+            msg = "max_messages must be at least 1"
+            raise ConfigError(msg)
+        self._intake = intake
+        self._free = places
+        self._left = places
+        self._on_full = on_full
+
+    async def begin(self, client: Client) -> Incoming:
+        """Make room for a message, without a place yet."""
+        return _Counted(await self._intake.begin(client), self)
+
+    def take(self) -> None:
+        """Take a place, for as long as the commit goes; SpoolError if there is none."""
+        if not self._free:
+            msg = "max_messages are accepted"
+            raise SpoolError(msg)
+        self._free -= 1
+
+    def settle(self, *, is_accepted: bool) -> None:
+        """Keep the place, or give it back."""
+        if not is_accepted:
+            self._free += 1
+            return
+        self._left -= 1
+        if not self._left:
+            self._on_full()
+
+
+@final
+class _Counted:
+    def __init__(self, incoming: Incoming, quota: Quota) -> None:
+        self._incoming = incoming
+        self._quota = quota
+
+    async def write(self, octets: bytes) -> None:
+        await self._incoming.write(octets)
+
+    async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
+        self._quota.take()
+        is_accepted = False
+        try:
+            replies = await self._incoming.commit(client, envelope)
+            is_accepted = any(reply.is_ok for reply in replies)
+        finally:
+            self._quota.settle(is_accepted=is_accepted)
+        return replies
+
+    async def abort(self) -> None:
+        await self._incoming.abort()
