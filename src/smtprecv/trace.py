@@ -72,6 +72,11 @@ def delivered_to_field(recipient: Recipient, *, is_utf8: bool = False) -> bytes:
     return _field("Delivered-To", [_address(recipient.forward_path.mailbox, is_utf8=is_utf8)])
 
 
+def envelope_to_field(recipient: Recipient, *, is_utf8: bool = False) -> bytes:
+    """Give the X-Envelope-To field: who the envelope is for. Not for eyes other than this recipient's."""
+    return _field("X-Envelope-To", [_address(recipient.forward_path.mailbox, is_utf8=is_utf8)])
+
+
 def _from_clause(client: Client, *, is_utf8: bool) -> list[str]:
     words = [f"from {_name(client.session.hello or 'unknown', is_utf8=is_utf8)}"]
     host = "" if client.host is None else f"{_name(client.host, is_utf8=is_utf8)} "

@@ -144,6 +144,16 @@ async def test_deliver(maildir: Maildir, tmp_path: Path) -> None:
     assert only(tmp_path / "example.com/eve/new").read_bytes() == (head + TEXT).replace(b"\r\n", b"\n")
 
 
+async def test_envelope_to(tmp_path: Path) -> None:
+    """On request each copy names its own recipient in X-Envelope-To, and no other one."""
+    maildir = Maildir(tmp_path / "{local_part}", hostname="mx.example.com", envelope_to=True)
+    await maildir.deliver(attempt(recipients=(BOB, EVE)))
+    for name, other in (("bob", "eve"), ("eve", "bob")):
+        head, _, _ = only(tmp_path / name / "new").read_bytes().partition(b"Subject: ")
+        assert head.endswith(b"\nX-Envelope-To: %s@example.com\n" % name.encode())
+        assert other.encode() not in head
+
+
 async def test_private(maildir: Maildir, tmp_path: Path) -> None:
     """What a Maildir delivery makes is its user's alone: folders 0700, files 0600."""
     await maildir.deliver(attempt())

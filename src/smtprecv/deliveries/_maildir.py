@@ -24,7 +24,7 @@ from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.protocol import Body, EnhancedStatus, Recipient, Reply
 from smtprecv.spool import Entry, RunInThread
-from smtprecv.trace import divider, trace_fields
+from smtprecv.trace import divider, envelope_to_field, trace_fields
 
 _T = TypeVar("_T")
 
@@ -50,6 +50,8 @@ class Maildir:
     ``hostname``: the receiver's name in Received fields and file names. Folders get the
     mode 0700, files 0600. Line ends are stored as LF, and the octets of BODY=BINARYMIME unchanged,
     below Return-Path, Delivered-To and Received.
+    ``envelope_to``: an X-Envelope-To field too, with the one recipient whose copy it is. Whoever forwards or
+    exports such a copy shows who had it, a recipient of a blind copy (Bcc) among them.
 
     Replies: 250 2.0.0 when file and folder are on disk; 452 4.3.1 for a full disk, 452 4.2.2 for a
     quota, 451 4.3.0 for every other error of the system, each for its recipient alone. A cancelled
@@ -58,11 +60,17 @@ class Maildir:
     """
 
     def __init__(
-        self, template: str | Path, *, hostname: str | None = None, run_in_thread: RunInThread | None = None
+        self,
+        template: str | Path,
+        *,
+        hostname: str | None = None,
+        envelope_to: bool = False,
+        run_in_thread: RunInThread | None = None,
     ) -> None:
         """Take the settings; touch no file."""
         self._template: Final = FolderTemplate(template)
         self._hostname: Final = hostname or own_hostname()
+        self._envelope_to: Final = envelope_to
         self._run: Final[RunInThread] = run_in_thread or _run_in_thread
         self._prepared: Final[set[Path]] = set()
 
@@ -108,6 +116,8 @@ class Maildir:
         line_ends = LineEnds(attempt.envelope.parameters.body)
         file = MailFile(folder, _name_prefix(attempt.entry, recipient) + _escaped_host(self._hostname))
         trace = trace_fields(attempt.entry, recipient, self._hostname)
+        if self._envelope_to:
+            trace += envelope_to_field(recipient, is_utf8=attempt.envelope.parameters.smtputf8)
         batch: list[bytes] = []
         batch_size = 0
         try:
