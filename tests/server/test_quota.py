@@ -15,7 +15,7 @@ from smtprecv.server import Server
 
 
 async def test_the_server_drains_after_the_last_message() -> None:
-    """With the last message accepted, everybody hears 421 and `serve` returns."""
+    """With the last message accepted, others hear 421, its own client may say QUIT, and `serve` returns."""
     memory = Memory()
     async with serving(Server(memory, config=CONFIG, max_messages=2)) as served:
         idle, first, second = [await served.connect() for _ in range(3)]
@@ -23,9 +23,11 @@ async def test_the_server_drains_after_the_last_message() -> None:
         await send(first)
         assert (await idle.ask("NOOP")).startswith("250")
         await send(second)
-        for peer in (idle, first, second):
+        for peer in (idle, first):
             assert (await peer.reply()).startswith("421 4.3.2")
             await peer.stream.aclose()
+        assert (await second.ask("QUIT")).startswith("221")
+        await second.stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert not served.nursery.child_tasks
     assert len(memory.taken) == 2
@@ -63,7 +65,27 @@ async def test_a_message_that_is_not_accepted_does_not_count(memory: Memory) -> 
         for line in ("MAIL FROM:<a@client.example>", "RCPT TO:<b@mx.example>", "DATA"):
             await peer.ask(line)
         assert (await peer.ask("hello", ".")).startswith("250")
-        assert (await peer.reply()).startswith("421")
+        with pytest.raises(OSError, match="all attempts"):
+            await served.connect()
+
+
+async def test_the_last_client_has_a_grace(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever brought the last message may bring no other one, and is cut off in the end."""
+    memory = Memory()
+    server = Server(memory, config=CONFIG, max_messages=1)
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.talk, ours)
+        peer = Peer(theirs)
+        await send(peer)
+        began = trio.current_time()
+        for line in ("MAIL FROM:<a@client.example>", "RCPT TO:<b@mx.example>", "DATA"):
+            await peer.ask(line)
+        assert (await peer.ask("hello", ".")).startswith("451")
+        assert (await peer.reply()).startswith("421 4.3.2")
+        await theirs.aclose()
+    assert trio.current_time() - began == pytest.approx(10)
+    assert len(memory.taken) == 1
 
 
 def test_at_least_one_message() -> None:

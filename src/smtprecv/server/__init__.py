@@ -3,12 +3,13 @@
 from smtprecv.server._ident import Ident
 from smtprecv.server._intake import Incoming, Intake, SpoolIntake
 from smtprecv.server._limits import Limits, raise_file_limit
-from smtprecv.server._listen import address_of, listen, parse_address
+from smtprecv.server._listen import INHERITED, address_of, listen, parse_address
 from smtprecv.server._peer import ClientLookup
 from smtprecv.server._reverse_dns import ReverseDns
 from smtprecv.server._server import Server
 
 __all__ = [
+    "INHERITED",
     "ClientLookup",
     "Ident",
     "Incoming",

@@ -22,7 +22,7 @@ from typing import Final, final
 
 import trio
 
-from smtprecv.message import Client
+from smtprecv.message import Client, SessionId
 from smtprecv.protocol import (
     ENDS_GROUP,
     Config,
@@ -110,6 +110,11 @@ class Dialogue:
         finally:
             await self._answers.close()
             await trio.aclose_forcefully(self._stream)
+
+    @property
+    def session_id(self) -> SessionId:
+        """The name of this connection."""
+        return self._answers.client.session_id
 
     def drain(self) -> None:
         """End as soon as no transaction is open: at once, if the client is idle outside of one."""

@@ -17,9 +17,9 @@ from smtprecv.server._intake import Incoming, Intake
 
 @final
 class Quota:
-    """An Intake that takes ``places`` messages and then calls ``on_full``."""
+    """An Intake that takes ``places`` messages and then calls ``on_full`` with the client of the last."""
 
-    def __init__(self, intake: Intake, places: int, on_full: Callable[[], None]) -> None:
+    def __init__(self, intake: Intake, places: int, on_full: Callable[[Client], None]) -> None:
         """Begin with all places free; ConfigError if there are none."""
         if places < 1:
             msg = "max_messages must be at least 1"
@@ -40,14 +40,14 @@ class Quota:
             raise SpoolError(msg)
         self._free -= 1
 
-    def settle(self, *, is_accepted: bool) -> None:
+    def settle(self, client: Client, *, is_accepted: bool) -> None:
         """Keep the place, or give it back."""
         if not is_accepted:
             self._free += 1
             return
         self._left -= 1
         if not self._left:
-            self._on_full()
+            self._on_full(client)
 
 
 @final
@@ -66,7 +66,7 @@ class _Counted:
             replies = await self._incoming.commit(client, envelope)
             is_accepted = any(reply.is_ok for reply in replies)
         finally:
-            self._quota.settle(is_accepted=is_accepted)
+            self._quota.settle(client, is_accepted=is_accepted)
         return replies
 
     async def abort(self) -> None:
