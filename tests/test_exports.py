@@ -18,12 +18,14 @@ PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 
 BETWEEN_LAYERS = {
-    "smtprecv.note.Notebook",
-    "smtprecv.server.parse_address",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
+    "smtprecv.note.Notebook",
+    "smtprecv.server.INHERITED",
+    "smtprecv.server.parse_address",
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
+    "smtprecv.trace.envelope_to_field",
     "smtprecv.trace.received_field",
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from smtprecv.cli import main
+from smtprecv.cli import _serve, main
 from smtprecv.cli._arguments import Options, parse_arguments
 from smtprecv.deliveries import Maildir
 from smtprecv.protocol import Config
 from smtprecv.retry import Backoff
-from smtprecv.server import Limits
+from smtprecv.server import Ident, Limits, ReverseDns
+from smtprecv.server._peer import Lookups
+from smtprecv.spool import open_spool
 
 SERVE = ["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--deliver", "maildir:m", "--hostname", "mx.example.com"]
 
@@ -67,7 +69,7 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     options = parse_arguments(["runqueue", *MORE, "0123456789abcdefghij"])
     assert options.deliver is not None
-    delivery = options.deliver("mx.example.com")
+    delivery = options.deliver(hostname="mx.example.com")
     assert isinstance(delivery, Maildir)
     assert (delivery._template.prefix, delivery._hostname) == (tmp_path, "mx.example.com")
     assert options.ids == ["0123456789abcdefghij"]
@@ -78,11 +80,19 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ([], "COMMAND"),
         (["send"], "'send'"),
-        (["serve"], "--queue, --listen"),
+        (["serve"], "--queue"),
         (["showqueue"], "--queue"),
         (["runqueue", "--queue", "q"], "--deliver"),
         ([*SERVE, "--listen", "localhost"], "--listen: 'localhost' is not HOST:PORT"),
         ([*SERVE, "--listen", "[::1]:65536"], "--listen: '[::1]:65536'"),
+        (["serve", "--queue", "q"], "one of the arguments --listen --stdio"),
+        ([*SERVE, "--stdio"], "--stdio: not allowed with"),
+        ([*SERVE, "--messages", "0"], "--messages: '0'"),
+        ([*SERVE, "--log", "xml"], "--log: 'xml' is not text, json, syslog or journal"),
+        ([*SERVE, "--log", "syslog:"], "--log: 'syslog:'"),
+        ([*SERVE, "--log", "text:x"], "--log: 'text:x'"),
+        ([*SERVE, "--log-name", "a b"], "--log-name: 'a b'"),
+        ([*SERVE, "--log-facility", "post"], "--log-facility"),
         ([*SERVE, "--deliver", "maildir"], "--deliver: 'maildir' is not maildir:PATH"),
         ([*SERVE, "--deliver", "maildir:"], "--deliver: 'maildir:'"),
         ([*SERVE, "--deliver", "mbox:x"], "--deliver: 'mbox:x'"),
@@ -142,6 +152,15 @@ def test_not_together(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_lookups(tmp_path: Path) -> None:
+    """Clients are looked up only if that is asked for."""
+    async with open_spool(tmp_path) as spool:
+        silent, asking = (_serve._server(parsed(*argv), spool, Limits()) for argv in ([], ["--reverse-dns", "--ident"]))
+    assert silent._hooks._lookups == Lookups()
+    assert isinstance(asking._hooks._lookups.host, ReverseDns)
+    assert isinstance(asking._hooks._lookups.ident, Ident)
+
+
 def test_machine_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose name is no domain is localhost: nobody is blamed for a --hostname that was not given."""
     monkeypatch.setattr(socket, "gethostname", lambda: "my_host")
@@ -163,5 +182,6 @@ def test_help_names_every_default(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(socket, "gethostname", lambda: "mx")
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
+    log = ["text", "smtprecv", "mail"]
     told = re.findall(r"default\s+(\w+)", capsys.readouterr().out)
-    assert told == ["mx", "5m", "4h", "5d", "52428800", "1000", "100", "1000", "100", "10s"]
+    assert told == ["mx", "5m", "4h", "5d", "52428800", "1000", "100", "1000", "100", "10s", *log]

@@ -20,7 +20,7 @@ from smtprecv.cli._arguments import Options, parse_arguments
 from smtprecv.cli._runqueue import runqueue
 from smtprecv.cli._serve import serve
 from smtprecv.cli._showqueue import showqueue
-from smtprecv.cli._terminal import OneLineFormatter, Sparing, reason, say
+from smtprecv.cli._terminal import Sparing, reason, say
 from smtprecv.errors import ConfigError, SpoolError
 
 __all__ = ["main"]
@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _complete_standard_streams()
     options = parse_arguments(argv)
-    # What a pass does is in its one line of output: cron mails whatever else is said.
-    _configure_output(logging.INFO if options.command == "serve" else logging.WARNING)
     complain = partial(say, f"smtprecv {options.command}")
     status = 0
     try:
+        # What a pass does is in its one line of output: cron mails whatever else is said.
+        level = logging.INFO if options.command == "serve" else logging.WARNING
+        _configure_output(level, options.log.handler(options.log_name, options.log_facility))
         status = trio.run(_COMMANDS[options.command], options)
         sys.stdout.flush()
     except* KeyboardInterrupt:
@@ -79,10 +80,8 @@ def _complete_standard_streams() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for as long as the process lives
 
 
-def _configure_output(level: int) -> None:
-    """Log to standard error; let no character that the terminal lacks end the command."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter("%(asctime)s %(message)s"))
+def _configure_output(level: int, handler: logging.Handler) -> None:
+    """Log by this handler; let no character that the terminal lacks end the command."""
     logging.basicConfig(level=level, handlers=[handler])
     # Ten times a second, for as long as there are no file descriptors left.
     logging.getLogger("trio.serve_listeners").addFilter(Sparing(_SPARING_TIME))

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NoReturn, TypeAlias, TypeVar, final
+from typing import Final, NoReturn, Protocol, TypeVar, final
 
+from smtprecv.cli._log import FACILITIES, LogTarget, read_log_name, read_log_target
 from smtprecv.cli._terminal import printable
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Delivery
@@ -24,8 +25,14 @@ from smtprecv.protocol import Config, parse_host
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, parse_address
 
-MakeDelivery: TypeAlias = Callable[[str], Delivery]
-"""Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
+
+class MakeDelivery(Protocol):
+    """Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
+
+    def __call__(self, *, hostname: str, envelope_to: bool = False) -> Delivery:
+        """Make one; touch nothing."""
+        ...
+
 
 _DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd])")
 _UNITS: Final = {
@@ -45,9 +52,17 @@ class Options(argparse.Namespace):
     """The arguments of one command; a command has those that its parser defines."""
 
     command: str
+    log: LogTarget
+    log_name: str
+    log_facility: str
     queue: Path
     deliver: MakeDelivery | None
+    envelope_to: bool
     hostname: str
+    stdio: bool
+    messages: int | None
+    reverse_dns: bool
+    ident: bool
     listen: list[str]
     accept_domain: list[str]
     accept_any: bool
@@ -63,6 +78,11 @@ class Options(argparse.Namespace):
     runqueue: bool
     json: bool
     ids: list[QueueId]
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """The delivery that the arguments describe; None without ``--deliver``."""
+        return None if self.deliver is None else self.deliver(hostname=self.hostname, envelope_to=self.envelope_to)
 
     @property
     def backoff(self) -> Backoff:
@@ -95,8 +115,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--listen", required=True, action="append", metavar="HOST:PORT", type=_value(_address),
-        help="where to listen, [::1]:PORT for IPv6; port 0 lets the system choose; may be repeated")  # fmt: skip
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--listen", action="append", default=[], metavar="HOST:PORT", type=_value(_address),
+        help="where to listen, [::1]:PORT for IPv6; port 0 lets the system choose; fd:N is a listening socket "
+        "that was inherited; may be repeated")  # fmt: skip
+    where.add_argument("--stdio", action="store_true",
+        help="hold one session over standard input and output, and end")  # fmt: skip
+    add("--messages", metavar="N", type=_value(_number(1)), help="end after so many messages were accepted")
     _add_delivery(parser, is_required=False)
     accept = parser.add_mutually_exclusive_group()
     accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=_value(_host),
@@ -107,15 +132,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", metavar=metavar, type=_value(_number(least)), default=default, help="default %(default)s")
     add("--grace", metavar="DURATION", type=_value(_duration), default="10s",
         help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
+    add("--reverse-dns", action="store_true",
+        help="look for the name of each client before the banner (needs smtprecv[dns])")  # fmt: skip
+    add("--ident", action="store_true", help="ask the ident service of each client before the banner (RFC 1413)")
+    _add_log(parser)
     add("--no-runqueue", dest="runqueue", action="store_false", help="only receive; the queue is run by somebody else")
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
     _add_delivery(parser, is_required=True)
+    _add_log(parser)
     _add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
 
 
 def _add_showqueue(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(log=LogTarget(), log_name="smtprecv", log_facility="mail")
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
         "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
@@ -128,10 +159,23 @@ def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", type=_value(_queue_id), help=text)
 
 
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--log", metavar="text|json|syslog|journal", type=_value(read_log_target), default="text",
+        help="text or json on standard error, or the daemon that does the logging here; syslog:PATH and "
+        "journal:PATH name another socket; default %(default)s")  # fmt: skip
+    add("--log-name", metavar="NAME", type=_value(read_log_name), default="smtprecv",
+        help="what this program is called in the log of a daemon, default %(default)s")  # fmt: skip
+    add("--log-facility", metavar="NAME", choices=FACILITIES, default="mail",
+        help="the syslog facility, default %(default)s")  # fmt: skip
+
+
 def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
     add = parser.add_argument
     add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery),
         help="where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's")  # fmt: skip
+    add("--envelope-to", action="store_true",
+        help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
     add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
         help="this receiver's own name, default %(default)s")  # fmt: skip
     for name, default, text in _DURATIONS:
@@ -226,18 +270,18 @@ def _delivery(text: str) -> MakeDelivery:
     if not colon or not rest or scheme not in _DELIVERIES:
         msg = f"{text!r} is not maildir:PATH"
         raise ValueError(msg)
-    make = partial(_DELIVERIES[scheme], rest)
-    make("localhost")  # touches nothing, and shows here what is wrong with it
+    make: MakeDelivery = partial(_DELIVERIES[scheme], rest)
+    make(hostname="localhost")  # touches nothing, and shows here what is wrong with it
     return make
 
 
-def _maildir(path: str, hostname: str) -> Delivery:
+def _maildir(path: str, *, hostname: str, envelope_to: bool = False) -> Delivery:
     try:
         template = Path(path).expanduser()
     except RuntimeError:
         msg = f"maildir path {path!r}: there is no such home folder"
         raise ConfigError(msg) from None
-    return Maildir(template, hostname=hostname)
+    return Maildir(template, hostname=hostname, envelope_to=envelope_to)
 
 
-_DELIVERIES: Final[Mapping[str, Callable[[str, str], Delivery]]] = {"maildir": _maildir}
+_DELIVERIES: Final = {"maildir": _maildir}

@@ -19,10 +19,10 @@ async def runqueue(options: Options) -> int:
 
     SpoolError for a folder without a queue, which stays as it is.
     """
-    if options.deliver is None:
+    delivery = options.delivery
+    if delivery is None:
         msg = "--deliver is needed to run the queue"
         raise ConfigError(msg)
-    delivery = options.deliver(options.hostname)
     async with open_spool(options.queue, create=False) as spool:
         report = await run_once(spool, delivery, options.backoff, ids=options.ids or None)
     sys.stdout.write(f"{report.delivered} delivered, {report.deferred} deferred, {report.failed} failed\n")
