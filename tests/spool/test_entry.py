@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import string
 from dataclasses import replace
 from ipaddress import ip_address
@@ -205,3 +206,14 @@ def test_an_address_without_a_port_is_read() -> None:
     """A client on a Unix socket and one on the net are both kept as they are."""
     entry = replace(ENTRY, client=Client(SessionId("s"), ip_address("192.0.2.1"), 25))
     assert read_entry(entry_row(entry), [STANDING_ROW, STANDING_ROW]).client == entry.client
+
+
+def test_a_client_of_an_earlier_version() -> None:
+    """What was written before our own end of the connection was kept is read without it."""
+    row = list(entry_row(ENTRY))
+    [place] = [i for i, value in enumerate(row) if isinstance(value, str) and '"local_port"' in value]
+    fields = json.loads(str(row[place]))
+    del fields["local_address"], fields["local_port"]
+    row[place] = json.dumps(fields)
+    client = read_entry(row, [STANDING_ROW, STANDING_ROW]).client
+    assert client == replace(ENTRY.client, local_address=None, local_port=None)

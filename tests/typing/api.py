@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import assert_type
 
 import trio
+import trio.testing
 
 from smtprecv import (
     All,
     Attempt,
     Backoff,
     Client,
+    ClientLookup,
     Delivery,
     DeliveryCheck,
     EnhancedStatus,
@@ -26,6 +28,7 @@ from smtprecv import (
     Envelope,
     ForwardPath,
     Hello,
+    Ident,
     Limits,
     Mail,
     Message,
@@ -37,6 +40,7 @@ from smtprecv import (
     Redirect,
     Reply,
     RetryPolicy,
+    ReverseDns,
     Server,
     Spool,
     SpoolIntake,
@@ -137,6 +141,14 @@ async def yes(client: Client, mail: Mail) -> bool:
     return mail.reverse_path.is_null
 
 
+class Known:
+    """A lookup that a user writes."""
+
+    async def look_up(self, client: Client) -> str | None:
+        """Know one's own."""
+        return "localhost" if client.address and client.address.is_loopback else None
+
+
 class Hourly:
     """A retry policy."""
 
@@ -161,6 +173,7 @@ on_mail(without_client)  # type: ignore[arg-type]
 on_mail(yes)  # type: ignore[arg-type]
 on_rcpt(no_bounces)  # type: ignore[arg-type]
 All(Ours(), Nothing())  # type: ignore[arg-type]
+lookups: list[ClientLookup] = [Known(), ReverseDns(nameservers=["192.0.2.53"]), Ident(timeout=1)]
 retry: RetryPolicy = Hourly()
 backoff: RetryPolicy = Backoff(first=dt.timedelta(seconds=1))
 
@@ -177,6 +190,7 @@ async def program() -> None:
         assert_type(listeners, list[trio.SocketListener])
         await nursery.start(server.serve, listeners)
         server.drain(grace=5)
+        await Server(SpoolIntake(spool), host_lookup=Known(), max_messages=1).talk(trio.testing.memory_stream_pair()[0])
 
 
 def drive(connection: Connection, octets: bytes) -> Sequence[Event]:
