@@ -10,7 +10,8 @@ from tests.server.test_peer import send
 from tests.server.test_server import serving
 
 from smtprecv.errors import ConfigError
-from smtprecv.protocol import Reply
+from smtprecv.message import Client, Message
+from smtprecv.protocol import Envelope, Reply
 from smtprecv.server import Server
 
 
@@ -123,3 +124,22 @@ async def test_a_drain_cuts_off_a_talk(autojump_clock: trio.testing.MockClock) -
         assert (await peer.reply()).startswith("421 4.3.2")
         await theirs.aclose()
     assert trio.current_time() - began == pytest.approx(10)
+
+
+async def test_a_policy_sees_the_messages_of_a_quota() -> None:
+    """What is counted can be read before it is accepted, like every other message."""
+    seen: list[bytes] = []
+
+    class Reader:
+        async def message(self, client: Client, envelope: Envelope, message: Message) -> Reply:
+            seen.append(await message.bytes())
+            return Reply(250, "ok")
+
+    async with serving(Server(Memory(), config=CONFIG, policy=Reader(), max_messages=1)) as served:
+        peer = await served.connect()
+        await peer.reply()
+        await peer.open_transaction()
+        await peer.ask("DATA")
+        assert (await peer.ask("hello", ".")).startswith("250")
+
+    assert seen == [b"hello\r\n"]

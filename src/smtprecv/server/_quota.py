@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from smtprecv.errors import ConfigError, SpoolError
-from smtprecv.message import Client
+from smtprecv.message import Client, Message
 from smtprecv.protocol import Envelope, Reply
 from smtprecv.server._intake import Incoming, Intake
 
@@ -58,6 +58,9 @@ class _Counted:
 
     async def write(self, octets: bytes) -> None:
         await self._incoming.write(octets)
+
+    async def message(self) -> Message:
+        return await self._incoming.message()
 
     async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
         self._quota.take()
