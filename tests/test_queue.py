@@ -16,7 +16,7 @@ import trio.testing
 
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import ConfigError, SpoolError
-from smtprecv.message import Client, QueueId, SessionId
+from smtprecv.message import Client, QueueId, Redirect, SessionId
 from smtprecv.protocol import Envelope, Recipient, Reply, parse_forward_path, parse_reverse_path
 from smtprecv.queue import Report, run_once, run_queue
 from smtprecv.retry import Backoff
@@ -260,6 +260,96 @@ async def test_a_retry_policy_that_raises_loses_no_outcome(tmp_path: Path) -> No
         entry = await one(spool)
 
     assert [standing.status for standing in entry.standings] == [Status.DELIVERED, Status.PENDING]
+
+
+@dataclass
+class Redirecting:
+    """A delivery that redirects by a table, and answers for the rest as another one does."""
+
+    table: dict[str, tuple[str, ...]]
+    rest: Scripted = field(default_factory=Scripted)
+
+    @property
+    def offered(self) -> list[tuple[str, ...]]:
+        """What was offered, in order."""
+        return [addresses for _, addresses in self.rest.offered]
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+        replies = await self.rest.deliver(attempt)
+        return [
+            Redirect.to(*self.table[str(recipient)]) if str(recipient) in self.table else reply
+            for recipient, reply in zip(attempt.recipients, replies, strict=True)
+        ]
+
+
+async def test_a_delivery_may_redirect(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Others stand in the place of a redirected recipient, are tried at once, and those served before stay served."""
+    table = {"list@example.com": ("b@example.com", "c@example.com"), "c@example.com": ("d@example.com",)}
+    delivery = Redirecting(table)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await accept(spool, "a@example.com", "list@example.com")
+        await trio.sleep(1)
+
+        assert delivery.offered == [
+            ("a@example.com", "list@example.com"),
+            ("b@example.com", "c@example.com"),
+            ("d@example.com",),
+        ]
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_redirected_recipient_knows_its_original(tmp_path: Path) -> None:
+    """However often it is redirected, and in a new process too, the first recipient is the one the sender knows."""
+    delivery = Redirecting(
+        {"a@example.com": ("b@example.com", "c@example.com")}, Scripted(lambda _address, _attempt: LATER)
+    )
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "a@example.com", "x@example.com")
+        await run_once(spool, delivery, PLAIN, now=now)
+    delivery.table["b@example.com"] = ("d@example.com", "e@example.com")
+    async with spooling(tmp_path) as spool:
+        await run_once(spool, delivery, PLAIN, ids=[(await one(spool)).queue_id], now=now)
+        entry = await one(spool)
+
+    stands = [(str(each.recipient), str(each.recipient.original), each.status) for each in entry.standings]
+    assert stands == [
+        ("d@example.com", "a@example.com", Status.PENDING),
+        ("e@example.com", "a@example.com", Status.PENDING),
+        ("c@example.com", "a@example.com", Status.PENDING),
+        ("x@example.com", "None", Status.PENDING),
+    ]
+    assert entry.envelope.recipients == tuple(each.recipient for each in entry.standings)
+
+
+async def test_nobody_gets_a_second_copy_by_a_redirect(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A redirect to a recipient that the message has already, served or not, adds none."""
+    delivery = Redirecting(
+        table={"b@example.com": ("a@example.com",), "c@example.com": ("a@example.com", "d@example.com")}
+    )
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "a@example.com", "b@example.com", "c@example.com")
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=3)
+
+    assert delivery.offered == [
+        ("a@example.com", "b@example.com", "c@example.com"),
+        ("d@example.com",),
+    ]
+
+
+async def test_redirects_in_a_circle_are_given_up(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A circle turns a few times at once, then by the retry schedule, and ends with the give-up time."""
+    delivery = Redirecting({"a@example.com": ("b@example.com",), "b@example.com": ("a@example.com",)})
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        await accept(spool, "a@example.com")
+        await trio.sleep(24 * 60 * 60)
+        entry = await one(spool)
+        nursery.cancel_scope.cancel()
+
+    assert len(delivery.offered) < 20
+    assert [standing.status for standing in entry.standings] == [Status.FAILED]
 
 
 # What a crash or a cancellation leaves.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Message, QueueId
+from smtprecv.message import Message, QueueId, Redirect
 from smtprecv.note import Notebook, NoteCodec
 from smtprecv.protocol import Envelope, Recipient, Reply
 from smtprecv.spool import Entry
@@ -38,7 +38,7 @@ class Attempt:
 
     @property
     def envelope(self) -> Envelope:
-        """The envelope as it was accepted, with all recipients."""
+        """The envelope with all recipients; those that were redirected know their ``original``."""
         return self.entry.envelope
 
     @property
@@ -63,13 +63,14 @@ class Attempt:
 class Delivery(Protocol):
     """Takes messages out of the queue."""
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
         """Try once to hand the message on to ``attempt.recipients``.
 
         One reply for each, in order: 2yz, it is yours now; 4yz, try that one again later; 5yz,
-        never, and its sender is told. An exception counts as 451 for each: its text is kept for
-        showqueue and the log, and never reaches the network. Cancellation may come at any
-        await: the attempt is then repeated, so deliver what you can twice.
+        never, and its sender is told. A Redirect puts other recipients in its place, which are tried
+        in an attempt of their own, the first few times at once. An exception counts as 451 for each:
+        its text is kept for showqueue and the log, and never reaches the network. Cancellation may
+        come at any await: the attempt is then repeated, so deliver what you can twice.
         """
         ...
 

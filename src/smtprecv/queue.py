@@ -35,6 +35,8 @@ _SPOOL_TROUBLE_WAIT: Final = 5.0
 """Seconds before the queue is read again after it could not be."""
 _RECORD_WAITS: Final = (0.1, 0.5, 2.0, 10.0)
 """Seconds before an outcome is recorded again that could not be; the last one repeats."""
+_QUICK_REDIRECTS: Final = 10
+"""Attempts up to which a redirected message is tried at once; past that it might be going round in circles."""
 _LAST_RECORD_TIMEOUT: Final = 10.0
 """Seconds for which a cancelled run still tries to record what was delivered."""
 _FRESH_ROOM: Final = 100
@@ -58,17 +60,17 @@ class Report:
 
     def plus(self, before: Entry, after: Entry) -> Report:
         """Give the report with one attempt added, which took a message from ``before`` to ``after``."""
-        became = [
-            new.status
-            for old, new in zip(before.standings, after.standings, strict=True)
-            if old.status is Status.PENDING
-        ]
         return replace(
             self,
-            delivered=self.delivered + became.count(Status.DELIVERED),
-            deferred=self.deferred + became.count(Status.PENDING),
-            failed=self.failed + became.count(Status.FAILED),
+            delivered=self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
+            # Those that a redirect has put there have no reply yet, and are still to be tried.
+            deferred=self.deferred + sum(standing.last is not None for standing in after.pending),
+            failed=self.failed + _count(after, Status.FAILED) - _count(before, Status.FAILED),
         )
+
+
+def _count(entry: Entry, status: Status) -> int:
+    return sum(standing.status is status for standing in entry.standings)
 
 
 async def run_queue(
@@ -113,13 +115,13 @@ async def run_once(
     SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
     """
     run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency))
-    async with trio.open_nursery() as nursery:
-        if ids is not None:
-            await run.start_named(nursery, ids)
-        else:
-            started = now()
-            while await run.start_due(nursery, started):
-                pass
+    if ids is not None:
+        await run.attempt_named(ids)
+    else:
+        started = now()
+        # What was redirected is still due; what was deferred is not.
+        while await run.attempt_due(started):
+            pass
     return run.report
 
 
@@ -176,17 +178,26 @@ class _Run:
             nursery.start_soon(self.attempt, claim)
         return bool(claims)
 
-    async def start_named(self, nursery: trio.Nursery, queue_ids: Sequence[QueueId]) -> None:
-        """Start attempts for these messages, and note those that are busy or missing."""
+    async def attempt_due(self, now: dt.datetime) -> bool:
+        """Attempt everything that is due at ``now``; False if that is nothing."""
+        is_due = False
+        async with trio.open_nursery() as nursery:
+            while await self.start_due(nursery, now):
+                is_due = True
+        return is_due
+
+    async def attempt_named(self, queue_ids: Sequence[QueueId]) -> None:
+        """Attempt these messages, and note those that are busy or missing."""
         left: list[QueueId] = []
-        for queue_id in dict.fromkeys(queue_ids):
-            await self.slots.acquire()
-            claims = await self.spool.claim_ids([queue_id])
-            if claims:
-                nursery.start_soon(self.attempt, claims[0])
-            else:
-                self.slots.release()
-                left.append(queue_id)
+        async with trio.open_nursery() as nursery:
+            for queue_id in dict.fromkeys(queue_ids):
+                await self.slots.acquire()
+                claims = await self.spool.claim_ids([queue_id])
+                if claims:
+                    nursery.start_soon(self.attempt, claims[0])
+                else:
+                    self.slots.release()
+                    left.append(queue_id)
         found = {entry.queue_id for entry in await self.spool.find(left)} if left else set[QueueId]()
         busy = tuple(queue_id for queue_id in left if queue_id in found)
         missing = tuple(queue_id for queue_id in left if queue_id not in found)
@@ -235,7 +246,13 @@ class _Run:
         if not entry.pending:
             return entry
         due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, self.now())
-        return entry.given_up() if due is None else replace(entry, due=due)
+        if due is None:
+            return entry.given_up()
+        is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
+        # What was due for this attempt is so still.
+        return (
+            entry if is_redirected and entry.attempts <= _QUICK_REDIRECTS else replace(entry, due=max(due, self.now()))
+        )
 
     async def _record(self, entry: Entry) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
@@ -282,14 +299,18 @@ class _Run:
 
 
 def _log_outcome(before: Entry, after: Entry) -> None:
-    """Write one line for each recipient that was tried."""
-    for old, new in zip(before.standings, after.standings, strict=True):
-        if old.status is not Status.PENDING:
+    """Write one line for each recipient that was tried, or stands in the place of one."""
+    untouched = {id(standing) for standing in before.standings}
+    for standing in after.standings:
+        if id(standing) in untouched:
             continue
-        level, outcome = _OUTCOMES[new.status]
-        due = after.due if new.status is Status.PENDING else None
+        level, outcome = _OUTCOMES[standing.status]
+        original = standing.recipient.original
+        origin = "" if original is None else f" (for <{original}>)"
+        due = after.due if standing.status is Status.PENDING else None
         until = "" if due is None else f", next attempt {due.isoformat(timespec='seconds')}"
-        _log.log(level, "%s: to=<%s> %s: %s%s", after.queue_id, new.recipient, outcome, new.last, until)
+        last = standing.last or "redirected"
+        _log.log(level, "%s: to=<%s>%s %s: %s%s", after.queue_id, standing.recipient, origin, outcome, last, until)
 
 
 _OUTCOMES: Final = {

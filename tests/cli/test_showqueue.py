@@ -19,6 +19,8 @@ import trio
 
 from smtprecv.cli import main
 from smtprecv.cli._showqueue import json_object, table_lines
+from smtprecv.deliveries import Maildir
+from smtprecv.delivery import Attempt
 from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     Domain,
@@ -141,6 +143,7 @@ def test_json() -> None:
         "recipients": [
             {
                 "address": "bob@example.com",
+                "original": None,
                 "status": "delivered",
                 "attempts": 1,
                 "last_reply": {"code": 250, "status": "2.0.0", "text": "ok"},
@@ -148,6 +151,7 @@ def test_json() -> None:
             },
             {
                 "address": "eve@example.com",
+                "original": None,
                 "status": "pending",
                 "attempts": 2,
                 "last_reply": {"code": 451, "status": None, "text": "disk\x1b[2J"},
@@ -155,6 +159,7 @@ def test_json() -> None:
             },
             {
                 "address": "\u90f5\u4ef6@example.com",
+                "original": None,
                 "status": "pending",
                 "attempts": 0,
                 "last_reply": None,
@@ -162,6 +167,42 @@ def test_json() -> None:
             },
         ],
     }
+
+
+@pytest.mark.usefixtures("utc")
+def test_a_redirected_recipient_is_shown_with_its_original() -> None:
+    """The operator sees where mail goes, and for whom the sender meant it."""
+    redirected = Standing(replace(recipient("bob"), original=ForwardPath(Mailbox("list", Domain("example.com")))))
+    entry = replace(ENTRY, standings=(redirected,))
+
+    assert list(table_lines(entry))[1].endswith("bob@example.com (for list@example.com)")
+    assert '"original": "list@example.com"' in json.dumps(json_object(entry))
+
+
+def test_the_delivery_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a killed process had delivered without a record is shown as delivered, and what can't be asked as it was."""
+    (queue_id,) = fill(tmp_path / "q", Envelope(SENDER, recipients=(recipient("bob"), recipient("eve"))))
+    maildir = f"maildir:{tmp_path}/m/{{local_part}}"
+    (tmp_path / "m").mkdir()
+    trio.run(deliver_without_a_record, tmp_path / "q", f"{tmp_path}/m/{{local_part}}", recipient("bob"))
+
+    assert main(["showqueue", "--queue", str(tmp_path / "q"), "--deliver", maildir, "--json", queue_id]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [each["status"] for each in shown["recipients"]] == ["delivered", "pending"]
+
+    (tmp_path / "m" / "eve").write_text("")
+    assert main(["showqueue", "--queue", str(tmp_path / "q"), "--deliver", maildir, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["recipients"][0]["status"] == "pending"
+    assert "Not a directory" in err
+
+
+async def deliver_without_a_record(folder: Path, template: str, to: Recipient) -> None:
+    """Deliver to one recipient as a process does that dies right then."""
+    async with open_spool(folder) as spool:
+        (claim,) = await spool.claim(NOW, 1)
+        only = replace(claim.entry, standings=(Standing(to),))
+        await Maildir(template).deliver(Attempt(only, claim.message))
 
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,8 +150,10 @@ def _add_showqueue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
         "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
-        "error and recipients; those of a recipient are address, status, attempts, last_reply and next_attempt."
+        "error and recipients; those of a recipient are address, original, status, attempts, last_reply and "
+        "next_attempt."
     )
+    _add_where(parser, "also ask there who has a message already, though that is not recorded yet", is_required=False)
     _add_ids(parser, "show this message; by default all")
 
 
@@ -172,14 +174,19 @@ def _add_log(parser: argparse.ArgumentParser) -> None:
 
 def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
     add = parser.add_argument
-    add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery),
-        help="where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's")  # fmt: skip
+    text = "where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's"
+    _add_where(parser, text, is_required=is_required)
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
-    add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
-        help="this receiver's own name, default %(default)s")  # fmt: skip
     for name, default, text in _DURATIONS:
         add(f"--{name}", metavar="DURATION", type=_value(_duration), default=default, help=f"{text}, default {default}")
+
+
+def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
+    add = parser.add_argument
+    add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery), help=text)
+    add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
+        help="this receiver's own name, default %(default)s")  # fmt: skip
 
 
 _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from smtprecv.cli._arguments import Options
-from smtprecv.cli._terminal import cells, cut, pad, printable, say
+from smtprecv.cli._terminal import cells, cut, pad, printable, reason, say
+from smtprecv.delivery import DeliveryCheck
 from smtprecv.message import QueueId
-from smtprecv.protocol import Reply, Severity
+from smtprecv.protocol import Recipient, Reply, Severity
 from smtprecv.spool import Entry, Spool, Standing, Status, all_entries, open_spool
 
 Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
@@ -32,12 +33,14 @@ async def showqueue(options: Options) -> int:
 
     SpoolError for a folder without a queue, which stays as it is.
     """
+    delivery = None if options.deliver is None else options.deliver(hostname=options.hostname)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     missing = dict.fromkeys(options.ids)
     is_empty = True
     async with open_spool(options.queue, create=False) as spool:
         async for entry in _entries(spool, options.ids):
             missing.pop(entry.queue_id, None)
+            entry = await _confirmed(entry, delivery)  # noqa: PLW2901  # nothing else is to be said of it
             heading = _HEADING if is_empty and not options.json else ()
             is_empty = False
             for line in [*heading, *([_json_line(entry)] if options.json else table_lines(entry))]:
@@ -47,6 +50,17 @@ async def showqueue(options: Options) -> int:
     for queue_id in missing:
         say("smtprecv showqueue", f"{queue_id} is not in the queue")
     return 1 if missing else 0
+
+
+async def _confirmed(entry: Entry, delivery: object) -> Entry:
+    """Give the entry as the delivery knows it: what was delivered and not recorded is delivered."""
+    if not isinstance(delivery, DeliveryCheck):
+        return entry
+    try:
+        return entry.confirmed([await delivery.is_delivered(entry, standing.recipient) for standing in entry.pending])
+    except OSError as error:
+        say("smtprecv showqueue", f"{entry.queue_id}: {reason(error)}")
+        return entry
 
 
 async def _entries(spool: Spool, queue_ids: Sequence[QueueId]) -> AsyncIterator[Entry]:
@@ -61,7 +75,7 @@ def table_lines(entry: Entry) -> Iterator[str]:
     """Give the lines of a message: one for itself, and one for each recipient."""
     sender = printable(f"{entry.envelope.reverse_path}") or "<>"
     yield f"{entry.queue_id}  {_size(entry.size):>8}  {_local(entry.received):<19}  {sender}"
-    recipients = [printable(str(standing.recipient)) for standing in entry.standings]
+    recipients = [printable(_address(standing.recipient)) for standing in entry.standings]
     width = max(map(cells, recipients), default=0)
     for standing, recipient in zip(entry.standings, recipients, strict=True):
         due = _local(_next_attempt(entry, standing))
@@ -93,6 +107,7 @@ def json_object(entry: Entry) -> Json:
         "recipients": [
             {
                 "address": str(standing.recipient),
+                "original": None if standing.recipient.original is None else str(standing.recipient.original),
                 "status": standing.status.value,
                 "attempts": standing.attempts,
                 "last_reply": _json_reply(standing.last),
@@ -112,6 +127,10 @@ def _json_reply(reply: Reply | None) -> Json:
     if reply is None:
         return None
     return {"code": reply.code, "status": None if reply.status is None else str(reply.status), "text": reply.text}
+
+
+def _address(recipient: Recipient) -> str:
+    return str(recipient) if recipient.original is None else f"{recipient} (for {recipient.original})"
 
 
 def _last(entry: Entry, standing: Standing) -> str:

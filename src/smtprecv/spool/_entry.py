@@ -6,13 +6,13 @@ Pure values. An attempt's outcome makes a new Entry; the spool stores it in one 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import final
+from typing import Final, final
 
-from smtprecv.message import Client, QueueId
-from smtprecv.protocol import Envelope, Recipient, Reply, Severity
+from smtprecv.message import Client, QueueId, Redirect
+from smtprecv.protocol import EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
 @final
@@ -39,7 +39,24 @@ class Standing:
 
     def after(self, reply: Reply) -> Standing:
         """Give the standing after one more attempt, which had ``reply`` for its outcome."""
+        if reply.severity is Severity.INTERMEDIATE:
+            msg = "a 3yz reply says nothing about a delivery"
+            raise ValueError(msg)
         return replace(self, status=_STATUS_AFTER[reply.severity], attempts=self.attempts + 1, last=reply)
+
+    def redirected(self, redirect: Redirect, others: Collection[ForwardPath]) -> Sequence[Standing]:
+        """Give the standings in the place of this one; it is served itself if the message has all of them already.
+
+        The sender knows the original recipient, and no other, however often it is redirected.
+        """
+        original = self.recipient.original or self.recipient.forward_path
+        paths = [path for path in dict.fromkeys(redirect.forward_paths) if path not in others]
+        if not paths:
+            return [self.after(_ALREADY_THERE)]
+        return [Standing(Recipient(path, original), attempts=self.attempts + 1) for path in paths]
+
+
+_ALREADY_THERE: Final = Reply(250, "redirected to recipients of this message", EnhancedStatus(2, 1, 5))
 
 
 _STATUS_AFTER = {
@@ -95,25 +112,37 @@ class Entry:
         """How often the message was tried."""
         return max((standing.attempts for standing in self.standings), default=0)
 
-    def after(self, replies: Sequence[Reply], attempted: dt.datetime, error: str | None = None) -> Entry:
-        """Give the entry after an attempt with one reply for each pending recipient, in order.
+    def after(self, outcomes: Sequence[Reply | Redirect], attempted: dt.datetime, error: str | None = None) -> Entry:
+        """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
-        ``due`` is None in it where nothing is pending, and otherwise still the old one: when to
-        try again is the retry policy's to say. ValueError if the replies are not as many as
-        the pending recipients, or one is 3yz.
+        In the place of a recipient that was redirected stand those it was redirected to, pending, apart
+        from any that the message has already. ``due`` is None where nothing is pending, and otherwise
+        still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
+        are not as many as the pending recipients, or one is a 3yz reply.
         """
-        if len(replies) != len(self.pending):
-            msg = f"{len(replies)} replies for {len(self.pending)} pending recipients"
+        if len(outcomes) != len(self.pending):
+            msg = f"{len(outcomes)} replies for {len(self.pending)} pending recipients"
             raise ValueError(msg)
-        if any(reply.severity is Severity.INTERMEDIATE for reply in replies):
-            msg = "a 3yz reply says nothing about a delivery"
-            raise ValueError(msg)
-        answers = iter(replies)
-        standings = tuple(
-            standing.after(next(answers)) if standing.status is Status.PENDING else standing
-            for standing in self.standings
+        answers = iter(outcomes)
+        standings: list[Standing] = []
+        for index, standing in enumerate(self.standings):
+            if standing.status is not Status.PENDING:
+                standings.append(standing)
+                continue
+            outcome = next(answers)
+            if isinstance(outcome, Redirect):
+                others = [*standings, *self.standings[index + 1 :]]
+                standings += standing.redirected(outcome, {other.recipient.forward_path for other in others})
+            else:
+                standings.append(standing.after(outcome))
+        recipients = tuple(standing.recipient for standing in standings)
+        after = replace(
+            self,
+            envelope=replace(self.envelope, recipients=recipients),
+            standings=tuple(standings),
+            attempted=attempted,
+            error=error,
         )
-        after = replace(self, standings=standings, attempted=attempted, error=error)
         return after if after.pending else replace(after, due=None)
 
     def confirmed(self, delivered: Sequence[bool]) -> Entry:

@@ -46,9 +46,6 @@ _UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = 
 _INSERT_RECIPIENT: Final = (
     f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
-_UPDATE_RECIPIENT: Final = (
-    f"UPDATE recipient SET ({STANDING_COLUMNS}) = ({_STANDING_MARKS}) WHERE message = ? AND position = ?"
-)
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
 _DUE: Final = f"{_SELECT} WHERE owner IS NULL AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
 _NEVER_DUE: Final = (
@@ -76,12 +73,16 @@ def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | Non
     body_file = body.name if isinstance(body, BodyFile) else None
     cursor = connection.execute(_INSERT_MESSAGE, (owner, owner is not None, body_file, *entry_row(stored.entry)))
     number = cursor.lastrowid
-    connection.executemany(
-        _INSERT_RECIPIENT,
-        [(number, position, *standing_row(standing)) for position, standing in enumerate(stored.entry.standings)],
-    )
+    _insert_standings(connection, number, stored.entry)
     if not isinstance(body, BodyFile):
         connection.execute("INSERT INTO body (message, octets) VALUES (?, ?)", (number, body))
+
+
+def _insert_standings(connection: sqlite3.Connection, number: int | None, entry: Entry) -> None:
+    connection.executemany(
+        _INSERT_RECIPIENT,
+        [(number, position, *standing_row(standing)) for position, standing in enumerate(entry.standings)],
+    )
 
 
 def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBody | None:
@@ -97,10 +98,9 @@ def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBo
             connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
         return b"" if body_file is None else BodyFile(body_file)
     connection.execute(_UPDATE_MESSAGE, (*entry_row(entry), number))
-    connection.executemany(
-        _UPDATE_RECIPIENT,
-        [(*standing_row(standing), number, position) for position, standing in enumerate(entry.standings)],
-    )
+    # A redirect changes how many recipients there are.
+    connection.execute("DELETE FROM recipient WHERE message = ?", (number,))
+    _insert_standings(connection, number, entry)
     return None
 
 
