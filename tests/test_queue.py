@@ -17,7 +17,7 @@ import trio.testing
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.message import Client, QueueId, Redirect, SessionId
-from smtprecv.protocol import Envelope, Recipient, Reply, parse_forward_path, parse_reverse_path
+from smtprecv.protocol import EnhancedStatus, Envelope, Recipient, Reply, parse_forward_path, parse_reverse_path
 from smtprecv.queue import Report, run_once, run_queue
 from smtprecv.retry import Backoff
 from smtprecv.spool import Entry, Spool, Status, open_spool
@@ -241,6 +241,18 @@ async def test_a_delivery_that_fails_is_tried_again(
     assert str(standing.last) == "451 4.3.0 local error in delivery"
     assert entry.error is not None
     assert entry.error.startswith(error)
+
+
+async def test_the_reply_for_a_fault_of_ours_can_be_chosen(tmp_path: Path) -> None:
+    """`local_error` stands for an exception of the delivery; a permanent one would be against the promises."""
+    busy = Reply(450, "the list server is busy", EnhancedStatus(4, 2, 4))
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+        await run_once(spool, Raising(ValueError("secret")), PLAIN, now=now, local_error=busy)
+
+        assert (await one(spool)).standings[0].last == busy
+        with pytest.raises(ConfigError, match="4yz"):
+            await run_once(spool, Scripted(), local_error=NEVER)
 
 
 async def test_a_retry_policy_that_raises_loses_no_outcome(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.note import Notebook
-from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.protocol import EnhancedStatus, Reply, Severity
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status
 
@@ -42,6 +42,7 @@ _LAST_RECORD_TIMEOUT: Final = 10.0
 _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
+"""What a recipient is answered when the delivery raised."""
 
 
 @final
@@ -80,16 +81,18 @@ async def run_queue(
     *,
     now: Now = utc_now,
     concurrency: int = 20,
+    local_error: Reply = _LOCAL_ERROR,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Deliver what is accepted and what is due, for as long as it is not cancelled.
 
     ``concurrency``: attempts at one time, at least 2; one place is kept for fresh mail, which
-    therefore never waits behind retries alone. ``retry``: a ``Backoff()`` if not given. Several
+    therefore never waits behind retries alone. ``local_error``: the 4yz that counts for each recipient
+    when the delivery raised (ConfigError for another). ``retry``: a ``Backoff()`` if not given. Several
     processes may run the queue of one spool. Cancellation reaches the deliveries under way,
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
-    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency))
+    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
     async with spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
         nursery.start_soon(run.deliver_due, nursery)
         nursery.start_soon(run.recover)
@@ -108,13 +111,14 @@ async def run_once(
     ids: Sequence[QueueId] | None = None,
     now: Now = utc_now,
     concurrency: int = 20,
+    local_error: Reply = _LOCAL_ERROR,
 ) -> Report:
     """Make one pass: try every message that is due now, or those named by ``ids``, due or not, and report.
 
     Naming a message is the retry by hand: its failed recipients are tried again as well.
     SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
     """
-    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency))
+    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
     if ids is not None:
         await run.attempt_named(ids)
     else:
@@ -132,6 +136,13 @@ def _slots(concurrency: int) -> trio.Semaphore:
     return trio.Semaphore(concurrency)
 
 
+def _transient(reply: Reply) -> Reply:
+    if reply.severity is not Severity.TRANSIENT:
+        msg = f"local_error is {reply}: a fault of ours must be 4yz"
+        raise ConfigError(msg)
+    return reply
+
+
 @final
 @dataclass(slots=True)
 class _Run:
@@ -142,6 +153,7 @@ class _Run:
     retry: RetryPolicy
     now: Now
     slots: trio.Semaphore
+    local_error: Reply
     report: Report = field(default=Report())
     nap: trio.CancelScope = field(default_factory=trio.CancelScope)
     """The sleep until something is due; a message that is deferred meanwhile may shorten it."""
@@ -234,7 +246,7 @@ class _Run:
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
-            trouble = [_LOCAL_ERROR] * len(entry.pending)
+            trouble = [self.local_error] * len(entry.pending)
             told = "".join(traceback.format_exception_only(error)).strip()
             return replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
         except BaseExceptionGroup as group:

@@ -12,7 +12,7 @@ from tests.server.harness import CLIENT, CONFIG, Memory, Peer, dialogue
 
 from smtprecv.errors import ConfigError, SpoolError, SpoolFull
 from smtprecv.message import Client
-from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.protocol import Config, EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
 from smtprecv.server import Limits
 from smtprecv.server._dialogue import Dialogue
 from smtprecv.server._hooks import Hooks
@@ -104,6 +104,20 @@ async def test_the_fixed_answers(command: str, reply: str) -> None:
     """VRFY and EXPN give nothing away (RFC 5321 section 7.3), and the rest is always the same."""
     async with dialogue(Memory()) as (peer, _):
         assert await peer.ask(command) == reply
+
+
+async def test_help_says_what_it_is_told_to() -> None:
+    """The text of HELP is configuration, and may have several lines."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    config = Config("mx.example", help_text="tickets go to\nhelp@example.com")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialogue(ours, CLIENT, config, Hooks(None), Memory(), Limits()).run)
+        peer = Peer(theirs)
+        await peer.reply()
+        await peer.say("HELP")
+
+        assert [await peer.hear() for _ in range(2)] == ["214-2.0.0 tickets go to", "214 2.0.0 help@example.com"]
+        await theirs.aclose()
 
 
 async def test_twenty_errors_end_the_session() -> None:

@@ -16,13 +16,14 @@ class Config:
     ``hostname``: the receiver's own name, a domain (A-labels) or an address literal. ``max_message_size``: octets
     of one message after unstuffing, announced by SIZE. ``max_recipients``: RCPT commands accepted
     in one transaction, at least 100 (RFC 5321 section 4.5.3.1.8). ``max_hops``: Received fields in one
-    header (RFC 5321 section 6.3). ValueError for anything that the RFC forbids.
+    header (RFC 5321 section 6.3). ``help_text``: what HELP is answered. ValueError for anything that the RFC forbids.
     """
 
     hostname: str
     max_message_size: int = 50 * 1024 * 1024
     max_recipients: int = 1000
     max_hops: int = 100
+    help_text: str = "see RFC 5321"
 
     def __post_init__(self) -> None:
         """Refuse a name that is none, and limits that the RFC forbids."""

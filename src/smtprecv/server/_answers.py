@@ -53,7 +53,6 @@ _START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
 _FIXED: Final[Mapping[type[Event], Reply]] = {
     Rset: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
     Noop: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
-    Help: Reply(214, "see RFC 5321", EnhancedStatus(2, 0, 0)),
     # RFC 5321 section 3.5.3: who tells nothing answers 252, which promises nothing.
     Vrfy: Reply(252, "not verified, but send some mail", EnhancedStatus(2, 1, 5)),
     Expn: Reply(502, "lists are not expanded", EnhancedStatus(5, 5, 1)),
@@ -112,7 +111,9 @@ class Answers:
                 return (await self._greet(),)
             case Rejected(reply=reply):
                 return (reply,)
-            case Rset() | Noop() | Help() | Vrfy() | Expn() | Quit():
+            case Help():
+                return (Reply(214, self._config.help_text, EnhancedStatus(2, 0, 0)),)
+            case Rset() | Noop() | Vrfy() | Expn() | Quit():
                 return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
                 return ()
