@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from logging.handlers import SysLogHandler
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pytest
 import trio
@@ -58,6 +58,8 @@ from smtprecv import (
 )
 from smtprecv.cli._arguments import parse_arguments
 from smtprecv.protocol import Body, MailParameters, parse_forward_path, parse_reverse_path
+
+T = TypeVar("T")
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "coming-from-net-smtp-receive.md"
 SECTIONS: Final = dict(section.split("\n", 1) for section in PAGE.read_text().split("\n## ")[1:])
@@ -214,6 +216,33 @@ async def test_fields(printed: Printed) -> None:
         await run_once(spool, delivery, ids=[queue_id])
         assert [entry.error for entry in await left(spool)] == ["ConnectionError: no luck at try 2"]
         assert (await run_once(spool, delivery, ids=[queue_id])).delivered == 1
+
+
+def watched(deliver: Callable[[Attempt], Awaitable[T]], asked: list[list[str]]) -> Callable[[Attempt], Awaitable[T]]:
+    """Remember whom a delivery is asked to serve, and behind a slash whom RCPT named for that one."""
+
+    async def watch(attempt: Attempt) -> T:
+        asked.append([f"{recipient}/{recipient.original or ''}" for recipient in attempt.recipients])
+        return await deliver(attempt)
+
+    return watch
+
+
+@pytest.mark.xfail(reason="a delivery cannot redirect yet")
+@section("TO changed by deliver")
+async def test_redirect(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replacements are tried in the place of the recipient, which they know, and nobody else is tried again."""
+    delivery: Delivery = runpy.run_path(printed.program)["Forwarding"]()
+    asked: list[list[str]] = []
+    monkeypatch.setattr(delivery, "deliver", watched(delivery.deliver, asked))
+    async with open_spool("queue") as spool:
+        await put(spool, "ben@example.com", "carla@example.com")
+        await run_once(spool, delivery)
+        assert await left(spool) == []
+    assert asked == [
+        ["ben@example.com/", "carla@example.com/"],
+        ["anna@example.com/ben@example.com", "ben@example.org/ben@example.com"],
+    ]
 
 
 @dataclass
