@@ -228,7 +228,6 @@ def watched(deliver: Callable[[Attempt], Awaitable[T]], asked: list[list[str]]) 
     return watch
 
 
-@pytest.mark.xfail(reason="a delivery cannot redirect yet")
 @section("TO changed by deliver")
 async def test_redirect(printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replacements are tried in the place of the recipient, which they know, and nobody else is tried again."""
