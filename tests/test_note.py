@@ -130,3 +130,28 @@ async def test_an_undecodable_note_stops_no_mail(tmp_path: Path, autojump_clock:
         await run_once(spool, counting, SOON, now=now)
 
         assert counting.seen == [0]
+
+
+@pytest.mark.parametrize("version", ["v1", 2**63, -(2**63) - 1])
+def test_a_note_that_cannot_be_stored_is_refused_at_once(version: int) -> None:
+    """The delivery that saves it hears of it: the store could never record an outcome with it."""
+    notebook = Notebook()
+    with pytest.raises((TypeError, ValueError)):
+        notebook.save(JsonNote(Tries, version=version), Tries(1))
+    assert notebook.note is None
+
+
+def test_a_note_must_be_text() -> None:
+    """A codec that gives octets is refused at once too."""
+
+    class Octets:
+        version = 1
+
+        def encode(self, note: Tries) -> str:
+            return b"octets"  # type: ignore[return-value]  # the point is to return what is wrong
+
+        def decode(self, version: int, text: str) -> Tries:
+            raise NotImplementedError
+
+    with pytest.raises(TypeError):
+        Notebook().save(Octets(), Tries(1))

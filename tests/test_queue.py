@@ -336,18 +336,54 @@ async def test_a_redirected_recipient_knows_its_original(tmp_path: Path) -> None
 
 
 async def test_nobody_gets_a_second_copy_by_a_redirect(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """A redirect to a recipient that the message has already, served or not, adds none."""
-    delivery = Redirecting(
-        table={"b@example.com": ("a@example.com",), "c@example.com": ("a@example.com", "d@example.com")}
-    )
+    """A redirect to a recipient that was served before adds none."""
+    delivery = Redirecting({}, Scripted(lambda address, attempt: OK if address[0] == "a" or attempt > 1 else LATER))
     async with spooling(tmp_path) as spool:
         await accept(spool, "a@example.com", "b@example.com", "c@example.com")
-        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=3)
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=1, deferred=2)
+        delivery.table["b@example.com"] = ("a@example.com",)
+        delivery.table["c@example.com"] = ("a@example.com", "d@example.com")
+        await trio.sleep(301)
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=2)
 
+        assert await spool.entries() == []
     assert delivery.offered == [
         ("a@example.com", "b@example.com", "c@example.com"),
+        ("b@example.com", "c@example.com"),
         ("d@example.com",),
     ]
+
+
+@pytest.mark.parametrize(
+    ("table", "answers"),
+    [
+        ({"a": ("b",), "b": ("a",)}, {}),
+        ({"a": ("b",), "b": ("c",), "c": ("a",)}, {}),
+        ({"a": ("b",)}, {"b": NEVER}),
+        ({"a": ("b",), "b": ("b",)}, {}),
+    ],
+)
+async def test_no_redirect_loses_a_message(
+    table: dict[str, tuple[str, ...]],
+    answers: dict[str, Reply],
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Redirects that cross, turn in a circle, or lead to who is refused: nobody counts as served who was not."""
+    names = sorted({name for names in ((each, *to) for each, to in table.items()) for name in names})
+    delivery = Redirecting(
+        {f"{name}@example.com": tuple(f"{each}@example.com" for each in to) for name, to in table.items()},
+        Scripted(lambda address, _attempt: answers.get(address[0], LATER)),
+    )
+    async with spooling(tmp_path) as spool:
+        await accept(spool, *(f"{name}@example.com" for name in names))
+        for _ in range(3):
+            await run_once(spool, delivery, PLAIN, now=now)
+        entry = await one(spool)
+
+    assert Status.DELIVERED not in {standing.status for standing in entry.standings}
+    known = {str(each.recipient.original or each.recipient) for each in entry.standings}
+    assert known == {f"{name}@example.com" for name in names}
 
 
 async def test_redirects_in_a_circle_are_given_up(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:

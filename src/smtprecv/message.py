@@ -46,16 +46,20 @@ class Redirect:
     """The recipient is accepted, but the message goes to ``forward_paths`` instead: one mailbox at least.
 
     The sender is not told, and goes on knowing the recipient by the name that RCPT gave it. ValueError for
-    no mailbox at all.
+    no mailbox at all, and for one that could not be stored.
     """
 
     forward_paths: tuple[ForwardPath, ...]
 
     def __post_init__(self) -> None:
         """Refuse to send a message to nobody."""
-        # AttributeError for what is no path, such as the letters of a text: it would be found out far from its maker.
-        if not [path.mailbox for path in self.forward_paths]:
+        if not self.forward_paths:
             msg = "a redirect needs a mailbox to go to"
+            raise ValueError(msg)
+        # A path that was made by hand may be none, or read as another one: found out here, and not when the
+        # message has been accepted for it.
+        if any(parse_forward_path(str(path)) != path for path in self.forward_paths):
+            msg = "a redirect needs mailboxes that can be written and read again"
             raise ValueError(msg)
 
     @classmethod

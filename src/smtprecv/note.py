@@ -11,11 +11,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass
 from functools import partial
+from operator import index
 from typing import ClassVar, Final, Generic, Protocol, TypeVar, final
 
 from smtprecv.spool import Note
 
 _log: Final = logging.getLogger("smtprecv.queue")
+
+_LEAST_VERSION: Final = -(2**63)
 
 
 class _Dataclass(Protocol):
@@ -98,5 +101,11 @@ class Notebook:
             return None
 
     def save(self, codec: NoteCodec[_N], note: _N) -> None:
-        """Write a note in the place of the one before."""
-        self.note = Note(codec.version, codec.encode(note))
+        """Write a note in the place of the one before; TypeError or ValueError for one that can't be stored."""
+        version, text = index(codec.version), codec.encode(note)
+        # Found out here, in the delivery that saves it, and not by the store, which could never record the outcome.
+        str.isprintable(text)
+        if not _LEAST_VERSION <= version <= -_LEAST_VERSION - 1:
+            msg = f"the version {version} of a note does not fit into 64 bits"
+            raise ValueError(msg)
+        self.note = Note(version, text)

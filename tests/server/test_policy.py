@@ -32,7 +32,7 @@ from smtprecv import (
     on_rcpt,
 )
 from smtprecv.errors import SpoolError
-from smtprecv.protocol import parse_forward_path
+from smtprecv.protocol import Domain, ForwardPath, Mailbox, parse_forward_path
 from smtprecv.server._hooks import Hooks
 
 OK = Reply(250, "ok")
@@ -146,8 +146,12 @@ def test_a_redirect_to_nobody_is_no_redirect() -> None:
         Redirect(())
     with pytest.raises(ValueError, match="malformed"):
         Redirect.to("anna")
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match="malformed"):
         Redirect("anna@example.com")  # type: ignore[arg-type]  # the type checkers refuse it too
+    with pytest.raises(ValueError, match="malformed"):
+        Redirect((ForwardPath(Mailbox("anna", Domain("no domain"))),))
+    with pytest.raises(ValueError, match="written and read again"):
+        Redirect((ForwardPath(Mailbox("anna", Domain("EXAMPLE.com"))),))
     path = parse_forward_path("anna@example.com")
     assert Redirect.to("anna@example.com") == Redirect((path,))
 

@@ -136,6 +136,8 @@ class Datagrams(logging.Handler):
             self._socket.sendto(self._encode(record), self._path)
         except OSError:
             self._mute_until = now + _MUTE_TIME
+        except (TypeError, ValueError, LookupError):
+            self.handleError(record)  # arguments that don't fit their text: logging's own way with them
 
     def close(self) -> None:
         """Close our end."""

@@ -44,7 +44,10 @@ class Lookups:
         found: list[str | None] = [None, None]
 
         async def look_up(place: int, lookup: ClientLookup) -> None:
-            found[place] = await lookup.look_up(client)
+            name = await lookup.look_up(client)
+            if name is not None:
+                str.isprintable(name)  # TypeError for what is no text, before a message depends on it
+            found[place] = name
 
         try:
             async with trio.open_nursery() as nursery:

@@ -44,19 +44,19 @@ class Standing:
             raise ValueError(msg)
         return replace(self, status=_STATUS_AFTER[reply.severity], attempts=self.attempts + 1, last=reply)
 
-    def redirected(self, redirect: Redirect, others: Collection[ForwardPath]) -> Sequence[Standing]:
-        """Give the standings in the place of this one; it is served itself if the message has all of them already.
+    def redirected(self, redirect: Redirect, served: Collection[ForwardPath]) -> Sequence[Standing]:
+        """Give the standings in the place of this one, which is served itself if all of them have been ``served``.
 
         The sender knows the original recipient, and no other, however often it is redirected.
         """
         original = self.recipient.original or self.recipient.forward_path
-        paths = [path for path in dict.fromkeys(redirect.forward_paths) if path not in others]
+        paths = [path for path in dict.fromkeys(redirect.forward_paths) if path not in served]
         if not paths:
             return [self.after(_ALREADY_THERE)]
         return [Standing(Recipient(path, original), attempts=self.attempts + 1) for path in paths]
 
 
-_ALREADY_THERE: Final = Reply(250, "redirected to recipients of this message", EnhancedStatus(2, 1, 5))
+_ALREADY_THERE: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
 
 
 _STATUS_AFTER = {
@@ -116,7 +116,7 @@ class Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
         In the place of a recipient that was redirected stand those it was redirected to, pending, apart
-        from any that the message has already. ``due`` is None where nothing is pending, and otherwise
+        from any that were served before. ``due`` is None where nothing is pending, and otherwise
         still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
         are not as many as the pending recipients, or one is a 3yz reply.
         """
@@ -125,14 +125,15 @@ class Entry:
             raise ValueError(msg)
         answers = iter(outcomes)
         standings: list[Standing] = []
-        for index, standing in enumerate(self.standings):
+        # Only who was served before counts: whoever is still to be served may be redirected, or fail, himself.
+        served = {each.recipient.forward_path for each in self.standings if each.status is Status.DELIVERED}
+        for standing in self.standings:
             if standing.status is not Status.PENDING:
                 standings.append(standing)
                 continue
             outcome = next(answers)
             if isinstance(outcome, Redirect):
-                others = [*standings, *self.standings[index + 1 :]]
-                standings += standing.redirected(outcome, {other.recipient.forward_path for other in others})
+                standings += standing.redirected(outcome, served)
             else:
                 standings.append(standing.after(outcome))
         recipients = tuple(standing.recipient for standing in standings)
