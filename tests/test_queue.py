@@ -255,23 +255,50 @@ async def test_the_reply_for_a_fault_of_ours_can_be_chosen(tmp_path: Path) -> No
             await run_once(spool, Scripted(), local_error=NEVER)
 
 
-async def test_a_retry_policy_that_raises_loses_no_outcome(tmp_path: Path) -> None:
-    """A bug in a retry policy ends the run; what was delivered before is recorded as delivered."""
+def raising() -> dt.datetime:
+    """Fail as a bug does."""
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raising,
+        lambda: dt.datetime(2026, 1, 1),  # noqa: DTZ001  # that there is no zone is the point
+        lambda: dt.datetime.max.replace(tzinfo=dt.timezone(-dt.timedelta(hours=1))),
+    ],
+)
+async def test_a_retry_policy_that_fails_ends_no_run(
+    answer: Callable[[], dt.datetime],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A bug in a retry policy gives up no message and stops no other: it waits as by default, and the log says why."""
 
     class Broken:
         def next_attempt(
             self, queue_id: QueueId, attempts: int, received: dt.datetime, now: dt.datetime
         ) -> dt.datetime | None:
-            raise ZeroDivisionError
+            return answer()
 
-    delivery = Scripted(lambda address, _attempt: OK if address[0] == "b" else LATER)
-    async with spooling(tmp_path) as spool:
-        await accept(spool, "b@example.com", "c@example.com")
-        with pytest.RaisesGroup(ZeroDivisionError):
-            await run_once(spool, delivery, Broken(), now=now)
+    delivery = Scripted(lambda address, attempt: OK if address[0] == "b" or attempt == 2 else LATER)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await nursery.start(partial(run_queue, spool, delivery, Broken(), now=now))
+        queue_id = await accept(spool, "b@example.com", "c@example.com")
+        await trio.sleep(1)
         entry = await one(spool)
+        assert [standing.status for standing in entry.standings] == [Status.DELIVERED, Status.PENDING]
+        assert entry.due == entry.received + Backoff().wait(queue_id, 1)
+        assert f"{queue_id}: the retry policy raised" in caplog.text
 
-    assert [standing.status for standing in entry.standings] == [Status.DELIVERED, Status.PENDING]
+        await trio.sleep(400)
+        assert [addresses for _, addresses in delivery.offered] == [
+            ("b@example.com", "c@example.com"),
+            ("c@example.com",),
+        ]
+        assert await spool.entries() == []
+        nursery.cancel_scope.cancel()
 
 
 @dataclass
@@ -397,7 +424,21 @@ async def test_redirects_in_a_circle_are_given_up(tmp_path: Path, autojump_clock
         nursery.cancel_scope.cancel()
 
     assert len(delivery.offered) < 20
-    assert [standing.status for standing in entry.standings] == [Status.FAILED]
+    # A bounce can say why.
+    assert [(each.status, str(each.last)) for each in entry.standings] == [
+        (Status.FAILED, "451 4.4.7 redirected until it was given up")
+    ]
+
+
+async def test_a_redirect_by_hand_is_due_at_once(tmp_path: Path) -> None:
+    """A message that is tried before its time, and redirected, does not wait for that time."""
+    delivery = Redirecting({}, Scripted(lambda address, _attempt: LATER if address[0] == "a" else OK))
+    async with spooling(tmp_path) as spool:
+        queue_id = await accept(spool, "a@example.com")
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(deferred=1)
+        delivery.table["a@example.com"] = ("b@example.com",)
+        assert await run_once(spool, delivery, PLAIN, ids=[queue_id], now=now) == Report()
+        assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=1)
 
 
 # What a crash or a cancellation leaves.

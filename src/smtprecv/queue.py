@@ -88,7 +88,8 @@ async def run_queue(
 
     ``concurrency``: attempts at one time, at least 2; one place is kept for fresh mail, which
     therefore never waits behind retries alone. ``local_error``: the 4yz that counts for each recipient
-    when the delivery raised (ConfigError for another). ``retry``: a ``Backoff()`` if not given. Several
+    when the delivery raised (ConfigError for another). ``retry``: a ``Backoff()`` if not given; where it raises,
+    the message waits as ``Backoff()`` has it. Several
     processes may run the queue of one spool. Cancellation reaches the deliveries under way,
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
@@ -115,7 +116,8 @@ async def run_once(
 ) -> Report:
     """Make one pass: try every message that is due now, or those named by ``ids``, due or not, and report.
 
-    Naming a message is the retry by hand: its failed recipients are tried again as well.
+    Naming a message is the retry by hand: its failed recipients are tried again as well. Those that a named message
+    is redirected to are due at once, for the run of the queue or the next pass.
     SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
     """
     run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
@@ -257,14 +259,26 @@ class _Run:
         """Give the entry with the time of its next attempt, or with its pending recipients given up."""
         if not entry.pending:
             return entry
-        due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, self.now())
+        now = self.now()
+        due = self._next_attempt(entry, now)
         if due is None:
             return entry.given_up()
         is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
-        # What was due for this attempt is so still.
-        return (
-            entry if is_redirected and entry.attempts <= _QUICK_REDIRECTS else replace(entry, due=max(due, self.now()))
-        )
+        if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
+            # What was due for this attempt is so still; what was tried by hand before its time is due now.
+            due = min(entry.due or now, now)
+        return replace(entry, due=due)
+
+    def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
+        """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
+        try:
+            due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, now)
+            # A time without a zone, or past the end of all time in UTC, fails here and not in the store.
+            return None if due is None else max(due, now).astimezone(dt.UTC)
+        # A retry policy is the user's code: what it raises must not end the run for all other messages.
+        except Exception:
+            _log.exception("%s: the retry policy raised", entry.queue_id)
+            return now + Backoff().wait(entry.queue_id, entry.attempts)
 
     async def _record(self, entry: Entry) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""

@@ -57,6 +57,7 @@ class Standing:
 
 
 _ALREADY_THERE: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
+_ENDLESS: Final = Reply(451, "redirected until it was given up", EnhancedStatus(4, 4, 7))
 
 
 _STATUS_AFTER = {
@@ -159,9 +160,11 @@ class Entry:
         return confirmed if confirmed.pending else replace(confirmed, due=None)
 
     def given_up(self) -> Entry:
-        """Give the entry with every pending recipient failed; each keeps its last reply."""
+        """Give the entry with every pending recipient failed; each keeps its last reply, or gets one if it had none."""
         standings = tuple(
-            replace(standing, status=Status.FAILED) if standing.status is Status.PENDING else standing
+            replace(standing, status=Status.FAILED, last=standing.last or _ENDLESS)
+            if standing.status is Status.PENDING
+            else standing
             for standing in self.standings
         )
         return replace(self, standings=standings, due=None)
