@@ -92,6 +92,12 @@ def test_json() -> None:
     }
 
 
+def test_json_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Other libraries say exc_info=False, and mean that there is none."""
+    logging.getLogger("other").warning("x", exc_info=False)
+    assert "traceback" not in json.loads(JsonFormatter().format(caplog.records[0]))
+
+
 @pytest.mark.parametrize(
     ("level", "priority"),
     [(logging.CRITICAL, 18), (logging.ERROR, 19), (logging.WARNING, 20), (logging.INFO, 22), (10, 23)],
@@ -113,7 +119,7 @@ def test_journal(daemon: Daemon) -> None:
     )
     assert int.from_bytes(rest[:8], "little") == len(text)
     assert rest[-1:] == b"\n"
-    assert text == f"{SESSION}: a\\nPRIORITY=0\nValueError: x".encode()
+    assert text == f"{SESSION}: a\\nPRIORITY=0\n  ValueError: x".encode()
 
 
 def test_long_records_are_cut(daemon: Daemon) -> None:

@@ -60,6 +60,14 @@ def test_log_lines() -> None:
     assert OneLineFormatter("%(message)s").format(record) == "from a\\n2026 forged"
 
 
+def test_a_traceback_forges_no_line() -> None:
+    """An exception that quotes a stranger neither looks like a record nor steers a terminal."""
+    error = ValueError("cannot read x\n2026 forged\x1b[2J")
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "it raised", (), (ValueError, error, None))
+    told = OneLineFormatter("%(message)s").format(record)
+    assert told == "it raised\n  ValueError: cannot read x\n  2026 forged\\x1b[2J"
+
+
 def test_sparing() -> None:
     """A trouble that goes on is told once in a while, in one line."""
     sparing = Sparing(60)

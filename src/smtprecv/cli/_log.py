@@ -94,7 +94,7 @@ class JsonFormatter(logging.Formatter):
             "message": message,
             **ids_in(message),
         }
-        if record.exc_info is not None:
+        if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields)
 

@@ -6,9 +6,12 @@ import logging
 import sys
 import unicodedata
 from itertools import accumulate
-from typing import Final, final
+from types import TracebackType
+from typing import Final, TypeAlias, final
 
 from smtprecv.errors import is_group
+
+_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def printable(text: str) -> str:
@@ -52,11 +55,15 @@ def reason(error: BaseException) -> str:
 
 @final
 class OneLineFormatter(logging.Formatter):
-    """Keeps every record on one line, but for the traceback of a fault of our own."""
+    """Keeps every record on one line; below it, indented, stands the traceback of a fault of our own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Give the line."""
         return printable(super().formatMessage(record))
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802
+        """Give the traceback, of which no line looks like a record: an exception may quote a stranger."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 @final
