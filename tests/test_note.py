@@ -113,8 +113,10 @@ async def test_a_note_is_stored_with_the_outcome(
         assert len(await spool.entries()) == int(raising)
 
 
-async def test_an_undecodable_note_stops_no_mail(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """A note of a form that nobody knows any more is none, and the message is delivered."""
+async def test_an_undecodable_note_stops_no_mail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A note of a form that nobody knows any more is none, the log says whose, and the message is delivered."""
 
     class Foreign:
         async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
@@ -122,7 +124,7 @@ async def test_an_undecodable_note_stops_no_mail(tmp_path: Path, autojump_clock:
             return [LATER]
 
     async with spooling(tmp_path) as spool:
-        await accept(spool)
+        queue_id = await accept(spool)
         await run_once(spool, Foreign(), SOON, now=now)
         assert (await one(spool)).note is not None
         await trio.sleep(10)
@@ -130,6 +132,7 @@ async def test_an_undecodable_note_stops_no_mail(tmp_path: Path, autojump_clock:
         await run_once(spool, counting, SOON, now=now)
 
         assert counting.seen == [0]
+        assert f"{queue_id}: a note of version 9 cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("version", ["v1", 2**63, -(2**63) - 1])

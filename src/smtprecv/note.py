@@ -85,9 +85,10 @@ class JsonNote(Generic[_D]):
 @final
 @dataclass(slots=True)
 class Notebook:
-    """The note of one message during one attempt: what was there, and what was saved."""
+    """The note of one message during one attempt: what was there, and what was saved; the log names ``queue_id``."""
 
     note: Note | None = None
+    queue_id: str = "-"
 
     def load(self, codec: NoteCodec[_N]) -> _N | None:
         """Read the note; None if there is none, or none that can be read."""
@@ -97,7 +98,8 @@ class Notebook:
             return codec.decode(self.note.version, self.note.text)
         # A codec is the user's code, and its old notes are years old: that must not stop today's mail.
         except Exception:
-            _log.exception("a note of version %d cannot be read, and counts as none", self.note.version)
+            text = "%s: a note of version %d cannot be read, and counts as none"
+            _log.exception(text, self.queue_id, self.note.version)
             return None
 
     def save(self, codec: NoteCodec[_N], note: _N) -> None:

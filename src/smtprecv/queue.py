@@ -236,7 +236,7 @@ class _Run:
     async def _outcome(self, claim: Claim) -> Entry:
         """Ask the delivery, and give the entry as it stands after its answers."""
         entry = claim.entry
-        notebook = Notebook(entry.note)
+        notebook = Notebook(entry.note, entry.queue_id)
         try:
             if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
                 check = self.delivery
