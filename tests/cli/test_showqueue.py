@@ -37,7 +37,14 @@ from smtprecv.spool import Entry, Standing, Status, open_spool
 
 NOW = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
 SENDER = ReversePath(Mailbox("alice", Domain("example.net")))
-CLIENT = Client(SessionId("s"), IPv4Address("192.0.2.1"), 40000, Session("mail.example.net", is_extended=True))
+CLIENT = Client(
+    SessionId("s"),
+    IPv4Address("192.0.2.1"),
+    40000,
+    Session("mail.example.net", is_extended=True),
+    "mail.example.net",
+    "alice",
+)
 
 
 def recipient(local_part: str) -> Recipient:
@@ -132,7 +139,8 @@ def test_json() -> None:
         "client": {
             "address": "192.0.2.1",
             "port": 40000,
-            "host": None,
+            "host": "mail.example.net",
+            "ident": "alice",
             "hello": "mail.example.net",
             "tls": False,
             "identity": None,

@@ -97,6 +97,7 @@ def json_object(entry: Entry) -> Json:
             "address": None if client.address is None else str(client.address),
             "port": client.port,
             "host": client.host,
+            "ident": client.ident,
             "hello": client.session.hello,
             "tls": client.session.is_secure,
             "identity": client.session.identity,
