@@ -442,3 +442,27 @@ def test_all_of_nothing_is_refused(policy: Policy) -> None:
     """A list that came out empty, or a member without a hook, must not open a relay in silence."""
     with pytest.raises(ConfigError, match="no hook"):
         Hooks(policy)
+
+
+@dataclass
+class Folder:
+    """A policy with a field that happens to have the name of a hook."""
+
+    data: str = "folder"
+
+    async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
+        return Reply(250, "ok")
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (Folder(), "^data of Folder.* is not a function"),
+        (Folder, "is a class"),
+        (All(aliases, Folder), "is a class"),  # type: ignore[arg-type]  # the point is to give what is wrong
+    ],
+)
+def test_what_only_looks_like_a_policy_is_refused(policy: Policy, told: str) -> None:
+    """A class in the place of its object, or a field in the place of a hook, is found out at the start."""
+    with pytest.raises(ConfigError, match=told):
+        Hooks(policy)

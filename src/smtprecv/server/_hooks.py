@@ -32,6 +32,7 @@ _SENDER_OK: Final = Reply(250, "sender ok", EnhancedStatus(2, 1, 0))
 RECIPIENT_OK: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
 
 _KINDS: Final = (ConnectPolicy, HelloPolicy, MailPolicy, RcptPolicy, DataPolicy, MessagePolicy)
+_NAMES: Final = ("connect", "hello", "mail", "rcpt", "data", "message")
 
 
 @final
@@ -95,11 +96,23 @@ def _single(policy: Policy) -> Iterator[Policy]:
     if isinstance(policy, All) and policy.policies:
         for each in policy.policies:
             yield from _single(each)
-    elif isinstance(policy, _KINDS):
-        yield policy
-    else:
-        msg = f"{policy!r} has no hook of a policy: connect, hello, mail, rcpt, data or message"
+    elif not isinstance(policy, _KINDS):
+        msg = f"{policy!r} has no hook of a policy: {', '.join(_NAMES)}"
         raise ConfigError(msg)
+    elif isinstance(policy, type):
+        msg = f"{policy!r} is a class, and a policy is an object"
+        raise ConfigError(msg)
+    else:
+        _refuse_fields(policy)
+        yield policy
+
+
+def _refuse_fields(policy: object) -> None:
+    """Find out before the first client, not from it, that a hook's name stands for something else."""
+    for name in _NAMES:
+        if not callable(getattr(policy, name, print)):
+            msg = f"{name} of {policy!r} is not a function, and has the name of a hook"
+            raise ConfigError(msg)
 
 
 async def _ask(
