@@ -137,6 +137,23 @@ def test_inherited_unix_listener(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_no_connection(tmp_path: Path, kind: socket.SocketKind) -> None:
+    """A socket that is no client's is status 1 and one line, and no silent success that an inetd repeats for ever."""
+    with socket.socket(socket.AF_INET, kind) as given:
+        given.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            given.listen()
+        number = given.fileno()
+        arguments = command(tmp_path, "--stdio")
+        ended = subprocess.run(
+            arguments, stdin=number, stdout=number, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"smtprecv serve: standard input is not a client's connection")
+    assert ended.stderr.count(b"\n") == 1
+
+
 @pytest.mark.parametrize("number", ["0", "57"])
 def test_no_listener(tmp_path: Path, number: str) -> None:
     """A descriptor that is no listening socket is status 1 and one line."""

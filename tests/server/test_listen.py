@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -59,3 +62,13 @@ async def test_a_port_in_use_is_an_os_error() -> None:
     async with listener:
         with pytest.raises(OSError, match=r"in use"):
             await listen(address_of(listener))
+
+
+async def test_what_is_no_socket_is_refused_and_costs_no_descriptor(tmp_path: Path) -> None:
+    """A program that tries another address after this one has not lost anything."""
+    with (tmp_path / "file").open("w") as file:
+        await trio.lowlevel.checkpoint()
+        before = os.listdir("/dev/fd")  # noqa: PTH208  # the names alone
+        with pytest.raises(OSError, match="non-socket"):
+            await listen(f"fd:{file.fileno()}")
+        assert os.listdir("/dev/fd") == before  # noqa: PTH208

@@ -53,7 +53,12 @@ async def listen(address: str, *, backlog: int = BACKLOG) -> list[trio.SocketLis
 
 def _inherit(address: str) -> trio.SocketListener:
     _, number = parse_address(address)
-    inherited = socket.socket(fileno=os.dup(number))
+    descriptor = os.dup(number)
+    try:
+        inherited = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
     try:
         return trio.SocketListener(trio.socket.from_stdlib_socket(inherited))
     except ValueError:
