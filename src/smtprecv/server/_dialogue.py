@@ -89,6 +89,7 @@ class Dialogue:
         self._farewell = _IDLE
         self._unsent = bytearray()
         self._tells_of_commit = False
+        self._has_accepted = False
         self._is_sending = False
         self._is_idle = False
         self._is_draining = False
@@ -115,6 +116,11 @@ class Dialogue:
     def session_id(self) -> SessionId:
         """The name of this connection."""
         return self._answers.client.session_id
+
+    @property
+    def has_accepted(self) -> bool:
+        """True once a message has been accepted over this connection."""
+        return self._has_accepted
 
     def drain(self) -> None:
         """End as soon as no transaction is open: at once, if the client is idle outside of one."""
@@ -167,7 +173,7 @@ class Dialogue:
     def _judge(self, event: Event, reply: Reply) -> None:
         """Count what the client does wrong, and what it does for nothing."""
         if isinstance(event, EndOfMailData) and reply.is_ok:
-            self._tells_of_commit = True
+            self._tells_of_commit = self._has_accepted = True
             self._idle_commands = 0
         if type(event) in _IDLE_COMMANDS:
             self._idle_commands += 1

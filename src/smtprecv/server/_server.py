@@ -30,7 +30,7 @@ _REFUSAL_TIMEOUT: Final = 1.0
 """Seconds for the 421 to a connection over a limit."""
 
 _LAST_GRACE: Final = 10.0
-"""Seconds for the end of the session that brought the last of ``max_messages``."""
+"""Seconds for the end of the sessions that brought the ``max_messages``."""
 
 ListenerT = TypeVar("ListenerT", bound=trio.abc.Listener[trio.abc.Stream])
 
@@ -56,8 +56,8 @@ class Server:
         name. ``policy``: an object with any of the hooks; by default everything is accepted.
         ``host_lookup`` and ``ident_lookup``: find out ``client.host`` and ``client.ident`` before the banner, both
         at the same time; by default nobody is asked. ``max_messages``: how many are accepted, at least 1; with
-        the last one the server drains by itself, but lets that one's client say QUIT within the grace of 10 seconds;
-        a message more, in whatever session, gets 451.
+        the last one the server drains by itself, but lets those whose mail it has accepted say QUIT within a grace of
+        10 seconds; a message more, in whatever session, gets 451.
         """
         self._intake = intake if max_messages is None else Quota(intake, max_messages, self._drain_after)
         self._config = config or Config(own_hostname())
@@ -101,10 +101,10 @@ class Server:
             dialogue.drain()
 
     def _drain_after(self, last: Client) -> None:
-        # Not the last one's own session: many clients take a 421 in the place of a 221 for a failure of their mail.
+        # Nobody whose mail was accepted: many clients take a 421 in the place of a 221 for a failure of their mail.
         self._close(_LAST_GRACE)
         for dialogue in self._dialogues:
-            if dialogue.session_id != last.session_id:
+            if not dialogue.has_accepted and dialogue.session_id != last.session_id:
                 dialogue.drain()
 
     def _close(self, grace: float) -> None:
