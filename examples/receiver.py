@@ -38,6 +38,7 @@ from smtprecv import (
     run_queue,
 )
 
+HOST: Final = Domain("mx.example.com")
 OURS: Final = Domain("example.com")
 PEOPLE: Final = frozenset({"anna", "ben"})
 ALIASES: Final[Mapping[str, Redirect]] = {
@@ -62,7 +63,8 @@ class Receiver:
         """Serve our people, under their own names and others, and the postmaster, who may be named without a domain."""
         mailbox = rcpt.forward_path.mailbox
         name = mailbox.local_part.lower()
-        if mailbox.domain != OURS and not rcpt.forward_path.is_postmaster:
+        is_our_postmaster = rcpt.forward_path.is_postmaster and mailbox.domain == HOST
+        if mailbox.domain != OURS and not is_our_postmaster:
             return DENIED
         return ALIASES.get(name, OK if name in PEOPLE else NOBODY)
 
@@ -110,7 +112,7 @@ async def drain_on_signal(server: Server, signals: AsyncIterator[int]) -> None:
 async def main(address: str, folder: Path) -> None:
     """Receive and deliver, until told to stop."""
     receiver = Receiver(folder / "mail")
-    config = Config("mx.example.com", max_message_size=1_000_000)
+    config = Config(str(HOST), max_message_size=1_000_000)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_spool(folder / "queue") as spool, trio.open_nursery() as nursery:
             server = Server(SpoolIntake(spool), config=config, policy=receiver)

@@ -77,8 +77,9 @@ def test_a_message_is_stored_for_each_recipient(receiver: Running) -> None:
 
 def test_others_are_refused(receiver: Running) -> None:
     """Other domains and unknown names are refused, each with its own reply, beside recipients that are served."""
-    assert receiver.send("ben@example.org", "nobody@example.com", "anna@example.com") == {
+    assert receiver.send("ben@example.org", "postmaster@example.org", "nobody@example.com", "anna@example.com") == {
         "ben@example.org": (550, b"5.7.1 relaying denied"),
+        "postmaster@example.org": (550, b"5.7.1 relaying denied"),
         "nobody@example.com": (550, b"5.1.1 nobody has that name here"),
     }
     until(lambda: receiver.mail("anna") == [TEXT.encode()], "the message")
