@@ -441,6 +441,16 @@ async def test_a_redirect_by_hand_is_due_at_once(tmp_path: Path) -> None:
         assert await run_once(spool, delivery, PLAIN, now=now) == Report(delivered=1)
 
 
+async def test_a_redirected_recipient_is_tried_before_it_is_given_up(tmp_path: Path) -> None:
+    """Who stands in the place of another is tried once, even where nothing is tried again."""
+    delivery = Redirecting({"a@example.com": ("b@example.com",)})
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "a@example.com")
+        once = Backoff(give_up_after=dt.timedelta())
+        assert await run_once(spool, delivery, once, now=now) == Report(delivered=1)
+    assert delivery.offered == [("a@example.com",), ("b@example.com",)]
+
+
 # What a crash or a cancellation leaves.
 
 

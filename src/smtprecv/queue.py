@@ -260,14 +260,12 @@ class _Run:
         if not entry.pending:
             return entry
         now = self.now()
-        due = self._next_attempt(entry, now)
-        if due is None:
-            return entry.given_up()
         is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
         if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
             # What was due for this attempt is so still; what was tried by hand before its time is due now.
-            due = min(entry.due or now, now)
-        return replace(entry, due=due)
+            return replace(entry, due=min(entry.due or now, now))
+        due = self._next_attempt(entry, now)
+        return entry.given_up() if due is None else replace(entry, due=due)
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
         """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
