@@ -33,7 +33,6 @@ from smtprecv import (
     Client,
     ClientLookup,
     Config,
-    ConnectPolicy,
     Delivery,
     Entry,
     Envelope,
@@ -58,6 +57,7 @@ from smtprecv import (
 )
 from smtprecv.cli._arguments import parse_arguments
 from smtprecv.protocol import Body, MailParameters, parse_forward_path, parse_reverse_path
+from smtprecv.server._peer import Lookups
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ TESTED: Final[set[str]] = set()
 
 ANNA: Final = "anna@example.com"
 OCTETS: Final = b"Subject: hello\r\n\r\nto somebody@myhost\r\n"
+BCC: Final = ("ben@example.com", "carla@example.com")
 HELLO, MAIL, RCPT = "EHLO client.example", f"MAIL FROM:<{ANNA}>", "RCPT TO:<ben@example.com>"
 SESSION: Final = f"{HELLO}\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\nSubject: hello\r\n\r\n.\r\nQUIT\r\n"
 
@@ -288,6 +289,25 @@ async def test_member_data(printed: Printed) -> None:
         assert before <= time <= dt.datetime.now(dt.UTC)
 
 
+@section("Member data")
+async def test_recipients(printed: Printed) -> None:
+    """Of two recipients of whom one is served, `recipients` has the other, and the envelope has both."""
+    assert "`attempt.envelope.recipients` are all" in SECTIONS[printed.title]
+    attempts: list[Attempt] = []
+
+    class First:
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            attempts.append(attempt)
+            return [Reply(250, "kept"), Reply(451, "not yet")][-len(attempt.recipients) :]
+
+    async with open_spool("queue") as spool:
+        queue_id = await put(spool, *BCC)
+        await run_once(spool, First())
+        await run_once(spool, First(), ids=[queue_id])
+    assert [[str(recipient) for recipient in attempt.recipients] for attempt in attempts] == [[*BCC], [BCC[1]]]
+    assert [str(recipient) for attempt in attempts for recipient in attempt.envelope.recipients] == [*BCC, *BCC]
+
+
 @section("PEERHOST and IDENT")
 async def test_lookups(printed: Printed, listener: socket.socket) -> None:
     """A server of that kind knows the name and the user of a client when mail comes."""
@@ -306,7 +326,26 @@ async def test_lookups(printed: Printed, listener: socket.socket) -> None:
     assert [(client.host, client.ident) for client, _, _ in intake.taken] == [("mail.example", "anna")]
 
 
-async def refused(policy: Policy, *lines: tuple[str, str]) -> Memory:
+@section("PEERHOST and IDENT")
+async def test_lookups_are_bounded(
+    printed: Printed, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Where nobody answers, both together cost 5 seconds, as the page says."""
+    assert "5 seconds at most, together" in SECTIONS[printed.title]
+
+    async def silence(*_arguments: object, **_options: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("smtprecv.server._dns.Dns.confirmed_name", silence)
+    monkeypatch.setattr(trio, "open_tcp_stream", silence)
+    here = ip_address("127.0.0.1")
+    client = Client(SessionId("s"), here, 40000, local_address=here, local_port=25)
+    began = trio.current_time()
+    assert await Lookups(ReverseDns(nameservers=["127.0.0.1"]), Ident()).complete(client) == client
+    assert trio.current_time() - began == pytest.approx(5)
+
+
+async def refused(policy: Policy | None, *lines: tuple[str, str]) -> Memory:
     """Let a client say these lines and hear these replies, and give what was taken."""
     intake = Memory()
     async with dialogue(intake, policy) as (peer, _):
@@ -345,9 +384,12 @@ async def test_mail(printed: Printed) -> None:
 async def test_connect(printed: Printed) -> None:
     """A client from the network is sent away before the banner, others are greeted."""
     policy: Policy = runpy.run_path(printed.program)["policy"]
-    assert isinstance(policy, ConnectPolicy)
-    clients = [Client(SessionId("s"), address, None) for address in (ip_address("192.0.2.1"), ip_address("::1"), None)]
-    assert [(await policy.connect(client)).code for client in clients] == [421, 250, 250]
+    greetings: list[str] = []
+    for address in (ip_address("192.0.2.1"), ip_address("::1"), None):
+        async with dialogue(Memory(), policy, client=Client(SessionId("s"), address, None)) as (peer, _):
+            greetings.append(peer.greeting)
+            assert peer.greeting.startswith("220") or not await peer.hear()
+    assert greetings == ["421 not today", "220 mx.example ESMTP", "220 mx.example ESMTP"]
 
 
 @section("predeliver")
@@ -446,9 +488,11 @@ def test_defaults() -> None:
 @pytest.mark.e2e
 @pytest.mark.slow
 @section("Settings")
-def test_settings_of_the_command(printed: Printed) -> None:
+async def test_settings_of_the_command(printed: Printed) -> None:
     """The command goes by its arguments."""
     [output] = printed.commands()
+    async with open_spool("queue", create=False) as spool:
+        assert len(await left(spool)) == 1
     assert output.startswith("220 mx.example.com ESMTP\n250-mx.example.com\n")
     assert "\n250-SIZE 20000000\n" in output
 
@@ -457,9 +501,6 @@ def copies(folder: Path) -> list[str]:
     """Give the X-Envelope-To fields of the copies below a folder."""
     texts = [path.read_text() for path in folder.glob("*/new/*")]
     return sorted(field for text in texts for field in re.findall(r"^X-Envelope-To: (.*)$", text, re.MULTILINE))
-
-
-BCC: Final = ("ben@example.com", "carla@example.com")
 
 
 @section("add_envelope")
@@ -587,3 +628,21 @@ async def test_showqueue_of_the_command(printed: Printed) -> None:
 def test_faults(printed: Printed) -> None:
     """The dialogue goes as it is printed."""
     runpy.run_path(printed.program)
+
+
+@section("What stayed behind")
+async def test_faults_of_a_server(printed: Printed) -> None:
+    """Nor are they those of a server: it answers as printed, and knows the client's HELO at every message."""
+    assert printed.title in SECTIONS
+    sender = 'MAIL FROM:<"anna b"@example.com>'
+    begin = [(sender, "250"), (RCPT, "250"), ("DATA", "354")]
+    big = "\r\n".join(["x" * 900] * 120)
+    intake = await refused(
+        None,
+        ("HELO client.example", "250 mx.example"),
+        *[*begin, ("..one dot\r\n.", "250")],
+        *[*begin, (f"{big}\r\n.", "552 5.3.4")],
+        *[*begin, (".", "250")],
+    )
+    said = [(client.session.hello, str(envelope.reverse_path), octets) for client, envelope, octets in intake.taken]
+    assert said == [("client.example", '"anna b"@example.com', octets) for octets in (b".one dot\r\n", b"")]

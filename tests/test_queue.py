@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -225,12 +226,16 @@ class Untold(Exception):
     ],
 )
 async def test_a_delivery_that_fails_is_tried_again(
-    outcome: object, error: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
+    outcome: object,
+    error: str,
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Design, section 4: an exception, or an answer that is none, is 451 for each, and its text stays inside."""
     async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
         await start(nursery, spool, Raising(outcome))
-        await accept(spool)
+        queue_id = await accept(spool)
         await trio.sleep(60)
         entry = await one(spool)
         nursery.cancel_scope.cancel()
@@ -241,6 +246,7 @@ async def test_a_delivery_that_fails_is_tried_again(
     assert str(standing.last) == "451 4.3.0 local error in delivery"
     assert entry.error is not None
     assert entry.error.startswith(error)
+    assert f"{queue_id}: the delivery raised" in [record.getMessage() for record in caplog.records]
 
 
 async def test_the_reply_for_a_fault_of_ours_can_be_chosen(tmp_path: Path) -> None:
@@ -253,6 +259,45 @@ async def test_the_reply_for_a_fault_of_ours_can_be_chosen(tmp_path: Path) -> No
         assert (await one(spool)).standings[0].last == busy
         with pytest.raises(ConfigError, match="4yz"):
             await run_once(spool, Scripted(), local_error=NEVER)
+
+
+async def test_so_it_can_for_a_running_queue(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """`run_queue` takes the same `local_error`, on the same terms."""
+    busy = Reply(450, "the list server is busy", EnhancedStatus(4, 2, 4))
+    raising = Raising(ValueError("secret"))
+    async with spooling(tmp_path) as spool:
+        with pytest.raises(ConfigError, match="4yz"):
+            await run_queue(spool, raising, local_error=NEVER)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(run_queue, spool, raising, PLAIN, now=now, local_error=busy))
+            await accept(spool)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        assert (await one(spool)).standings[0].last == busy
+
+
+async def test_the_log_tells_what_became_of_each_recipient(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line for each begins with the queue id; a failure is a WARNING, and a replacement names its original."""
+    answers = {"b": OK, "c": LATER, "d": NEVER}
+    redirect = Redirect.to("c@example.com")
+
+    class Answering:
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+            return [answers.get(str(recipient)[0], redirect) for recipient in attempt.recipients]
+
+    with caplog.at_level(logging.INFO, "smtprecv.queue"):
+        async with spooling(tmp_path) as spool:
+            queue_id = await accept(spool, "b@example.com", "d@example.com", "e@example.com")
+            await run_once(spool, Answering(), PLAIN, now=now)
+    replaced = f"{queue_id}: to=<c@example.com> (for <e@example.com>) deferred:"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", f"{queue_id}: to=<b@example.com> delivered: 250 ok"),
+        ("WARNING", f"{queue_id}: to=<d@example.com> failed: 550 never"),
+        ("INFO", f"{replaced} redirected, next attempt 2026-01-01T00:00:00+00:00"),
+        ("INFO", f"{replaced} 451 later, next attempt 2026-01-01T00:10:00+00:00"),
+    ]
 
 
 def raising() -> dt.datetime:

@@ -153,12 +153,12 @@ class Peer:
 
 @asynccontextmanager
 async def dialogue(
-    intake: Memory, policy: Policy | None = None, limits: Limits | None = None
+    intake: Memory, policy: Policy | None = None, limits: Limits | None = None, client: Client = CLIENT
 ) -> AsyncIterator[tuple[Peer, Dialogue]]:
     """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        held = Dialogue(ours, CLIENT, CONFIG, Hooks(policy), intake, limits or Limits())
+        held = Dialogue(ours, client, CONFIG, Hooks(policy), intake, limits or Limits())
         nursery.start_soon(held.run)
         peer = Peer(theirs)
         peer.greeting = await peer.reply()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 
 import pytest
@@ -214,7 +215,7 @@ async def test_a_client_that_resets_is_one_log_line(caplog: pytest.LogCaptureFix
 
     [record] = caplog.records
     assert record.exc_info is None
-    assert "connection lost" in record.message
+    assert record.getMessage().startswith("s1: connection lost: ")
 
 
 async def test_a_client_that_goes_in_the_middle_of_its_message_leaves_nothing() -> None:
@@ -422,12 +423,15 @@ async def test_a_client_that_does_not_take_its_250_is_cut_off(autojump_clock: tr
 
 
 class Refuser:
-    """A policy that refuses at every hook but those in `passes`."""
+    """A policy that refuses at every hook but those in `passes`, or raises there."""
 
-    def __init__(self, *passes: str) -> None:
+    def __init__(self, *passes: str, fault: Exception | None = None) -> None:
         self.passes = passes
+        self.fault = fault
 
     def _answer(self, hook: str) -> Reply:
+        if self.fault is not None and hook not in self.passes:
+            raise self.fault
         return Reply(250, "ok") if hook in self.passes else Reply(550, f"no {hook}", EnhancedStatus(5, 7, 1))
 
     async def connect(self, client: Client) -> Reply:
@@ -446,21 +450,40 @@ class Refuser:
         return self._answer("data")
 
 
+HOOKS = ["connect", "hello", "mail", "rcpt", "data"]
+LINES = ["", "EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<b@mx.example>", "DATA"]
+
+
 @pytest.mark.parametrize("count", range(5))
 async def test_each_hook_refuses_its_own_command(count: int) -> None:
     """A hook's 5yz is the reply to its command, and the commands before it went through."""
-    hooks = ["connect", "hello", "mail", "rcpt", "data"]
-    lines = ["", "EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<b@mx.example>", "DATA"]
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        refuser = Refuser(*hooks[:count])
+        refuser = Refuser(*HOOKS[:count])
         nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(refuser), Memory(), Limits()).run)
         peer = Peer(theirs)
-        replies = [await peer.reply(), *[await peer.ask(line) for line in lines[1 : count + 1]]]
+        replies = [await peer.reply(), *[await peer.ask(line) for line in LINES[1 : count + 1]]]
         await theirs.aclose()
 
     assert all(reply[0] == "2" for reply in replies[:-1])
-    assert replies[-1] == f"550 5.7.1 no {hooks[count]}"
+    assert replies[-1] == f"550 5.7.1 no {HOOKS[count]}"
+
+
+@pytest.mark.parametrize("count", range(5))
+async def test_each_hook_that_raises_is_451_and_the_session_goes_on(
+    count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever it is: the log line has the session's id and the reference, and the client may say the same again."""
+    refuser = Refuser(*HOOKS[:count], fault=ValueError("secret"))
+    async with dialogue(Memory(), refuser) as (peer, _):
+        reply = [peer.greeting, *[await peer.ask(line) for line in LINES[1 : count + 1]]][-1]
+        refuser.passes = tuple(HOOKS)
+        again = await peer.ask(LINES[count] or "QUIT")  # whoever was not greeted may only leave
+
+    told = re.fullmatch(r"451 4\.3\.0 local error, try again later \(reference ([0-9a-f]{8})\)", reply)
+    assert told is not None
+    assert [record.getMessage() for record in caplog.records] == [f"s1: local error, reference {told[1]}"]
+    assert again[0] in "23"
 
 
 class OnlyRcpt:
