@@ -59,15 +59,28 @@ async def silence(query: bytes) -> Sequence[bytes]:
     return await trio.sleep_forever()
 
 
+async def _bound(address: str, port: int) -> tuple[trio.socket.SocketType, trio.SocketListener]:
+    """Bind one port for UDP and TCP; what is free for the one may be taken for the other, and then it is another."""
+    while True:
+        datagrams = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
+        await datagrams.bind((address, port))
+        try:
+            [listener] = await trio.open_tcp_listeners(datagrams.getsockname()[1], host=address)
+        except OSError:
+            datagrams.close()
+            if port:
+                raise
+        else:
+            return datagrams, listener
+
+
 @asynccontextmanager
 async def nameserver(
     udp: Respond, tcp: Respond = silence, *, address: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Nameserver]:
     """Answer beside the block."""
-    datagrams = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
-    await datagrams.bind((address, port))
+    datagrams, listener = await _bound(address, port)
     server = Nameserver(datagrams.getsockname()[1])
-    [listener] = await trio.open_tcp_listeners(server.port, host=address)
 
     async def answer(query: bytes, address: tuple[str, int]) -> None:
         for datagram in await udp(query):
