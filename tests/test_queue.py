@@ -266,7 +266,7 @@ async def test_so_it_can_for_a_running_queue(tmp_path: Path, autojump_clock: tri
     busy = Reply(450, "the list server is busy", EnhancedStatus(4, 2, 4))
     raising = Raising(ValueError("secret"))
     async with spooling(tmp_path) as spool:
-        with pytest.raises(ConfigError, match="4yz"):
+        with trio.fail_after(1), pytest.raises(ConfigError, match="4yz"):
             await run_queue(spool, raising, local_error=NEVER)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(run_queue, spool, raising, PLAIN, now=now, local_error=busy))

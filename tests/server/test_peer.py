@@ -61,6 +61,21 @@ async def test_host_and_ident_are_filled() -> None:
     assert [(client.host, client.ident) for client, _, _ in memory.taken] == [("mail.example", "anna")]
 
 
+async def test_by_default_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was given no lookups makes none, though there would be something to find."""
+
+    async def found(_lookup: object, _client: Client) -> str:
+        await trio.lowlevel.checkpoint()
+        return "found.example"
+
+    monkeypatch.setattr(ReverseDns, "look_up", found)
+    monkeypatch.setattr(Ident, "look_up", found)
+    who = Who()
+    async with serving(Server(Memory(), config=CONFIG, policy=who)) as served:
+        await send(await served.connect())
+    assert {(client.host, client.ident) for client in who.clients} == {(None, None)}
+
+
 async def send(peer: Peer) -> None:
     """Send a message that is accepted."""
     assert (await peer.reply()).startswith("220")
