@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Give a server that many tests use, each with a local part of its own, which has its own Maildir."""
     with Served(tmp_path_factory.mktemp("shared"), deliver="Maildir/{local_part}") as server:
         yield server
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Give a temporary folder that every user may enter, as other users' processes must; `tmp_path` is ours alone."""
+    with tempfile.TemporaryDirectory(prefix="smtprecv-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

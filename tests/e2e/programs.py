@@ -21,10 +21,15 @@ def find(program: str) -> str:
     return path
 
 
-def run(program: str, *arguments: str) -> str:
-    """Run a program that must succeed, and give what it printed."""
-    result = subprocess.run(
+def outcome(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, and give its exit status and what it printed."""
+    return subprocess.run(
         [find(program), *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=120
     )
+
+
+def run(program: str, *arguments: str) -> str:
+    """Run a program that must succeed, and give what it printed."""
+    result = outcome(program, *arguments)
     assert result.returncode == 0, f"{program}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
     return result.stdout

@@ -13,6 +13,7 @@ import aiosmtplib
 import pytest
 from tests.e2e import programs
 from tests.e2e.messages import HEAD, MESSAGES, without_trace
+from tests.e2e.peers import clients
 from tests.e2e.served import Served
 from tests.e2e.wire import Wire
 
@@ -59,6 +60,14 @@ def swaks_arguments(served: Served, to: str) -> list[str]:
     return ["--server", served.host, "--port", str(served.port), "--hide-all", "--from", ANNA, "--to", to]
 
 
+def by_curl(served: Served, to: str, message: bytes, tmp_path: Path) -> None:
+    """Send with curl, which doubles dots and ends the last line."""
+    file = tmp_path / "message"
+    file.write_bytes(message.replace(b"\n", b"\r\n"))
+    sent = clients.curl(f"smtp://{served.address}", to, file)
+    assert sent.returncode == 0, sent.stderr
+
+
 def by_smtp_source(served: Served, to: str, message: bytes, tmp_path: Path) -> None:
     """Send with Postfix's load generator, which reads a file and sends an empty line after it."""
     file = tmp_path / "message"
@@ -83,6 +92,7 @@ CLIENTS: Final[Mapping[str, Callable[[Served, str, bytes, Path], None]]] = {
     "smtplib": by_smtplib,
     "aiosmtplib": by_aiosmtplib,
     "swaks": by_swaks,
+    "curl": by_curl,
     "smtp-source": by_smtp_source,
     "socket": by_hand,
 }
@@ -100,7 +110,7 @@ def test_byte_for_byte(shared: Served, client: str, message: str, tmp_path: Path
     assert MESSAGES[message] + ADDED.get(client, b"") == without_trace(file)
 
 
-@pytest.mark.parametrize("send", [by_smtplib, by_aiosmtplib, by_swaks_itself])
+@pytest.mark.parametrize("send", [by_smtplib, by_aiosmtplib, by_swaks_itself, by_curl])
 def test_no_final_newline(shared: Served, send: Callable[[Served, str, bytes, Path], None], tmp_path: Path) -> None:
     """A source whose last line does not end arrives with an end, which SMTP cannot do without."""
     local_part = f"unfinished.{send.__name__}"

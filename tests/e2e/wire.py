@@ -12,12 +12,15 @@ from tests.e2e.served import Served
 class Wire:
     """A connection to a server, past its banner."""
 
-    def __init__(self, served: Served) -> None:
-        """Connect, and read the banner, which is 220."""
-        self.socket: Final = socket.create_connection((served.host, served.port), timeout=30)
+    def __init__(self, server: Served | socket.socket, *, greets: bool = True) -> None:
+        """Connect, unless that is done, and read the banner, which is 220, if the server greets."""
+        if isinstance(server, Served):
+            server = socket.create_connection((server.host, server.port), timeout=30)
+        self.socket: Final = server
         self._lines: Final = self.socket.makefile("rb")
-        self.banner: Final = self.reply()
-        assert self.banner[0] == 220, self.banner
+        if greets:
+            banner = self.reply()
+            assert banner[0] == 220, banner
 
     def send(self, octets: bytes) -> None:
         """Send octets as they are."""
