@@ -232,7 +232,7 @@ async def test_a_delivery_that_fails_is_tried_again(
     autojump_clock: trio.testing.MockClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Design, section 4: an exception, or an answer that is none, is 451 for each, and its text stays inside."""
+    """An exception, or an answer that is none, is 451 for each, and its text stays inside."""
     async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
         await start(nursery, spool, Raising(outcome))
         queue_id = await accept(spool)
@@ -602,7 +602,7 @@ class Flaky:
 async def test_an_outcome_is_recorded_until_it_is_and_never_delivered_twice(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Design, section 5: the recording is repeated, never the delivery."""
+    """The recording is repeated, never the delivery."""
     delivery = Scripted()
     async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
         flaky = Flaky(spool, record=7)

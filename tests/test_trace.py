@@ -54,7 +54,10 @@ def words(field: bytes) -> list[str]:
 
 
 def test_received() -> None:
-    """A Received field says from whom, by whom, how, which, for whom and when, folded between its clauses."""
+    """A Received field says from whom, by whom, how, which, for whom and when, folded between its clauses.
+
+    RFC 5321 section 4.4, RFC 5322 section 2.2.3.
+    """
     assert received_field(ENTRY, "mx.example.com", BOB) == (
         b"Received: from mail.example.net ([192.0.2.1]) by mx.example.com with ESMTP\r\n"
         b"\tid 0123456789abcdefghij for <bob@example.com>;\r\n"
@@ -132,7 +135,7 @@ def test_false_u_label(name: str) -> None:
 
 
 def test_return_path() -> None:
-    """Return-Path keeps the reverse-path, the null one and quoted local parts too."""
+    """Return-Path keeps the reverse-path, the null one and quoted local parts too (RFC 5321 section 4.5.5)."""
     assert return_path_field(ReversePath(None)) == b"Return-Path: <>\r\n"
     assert return_path_field(ALICE) == b"Return-Path: <alice@example.net>\r\n"
     literal = Mailbox("a b>", AddressLiteral(IPv4Address("192.0.2.1")))
@@ -209,5 +212,8 @@ def test_lines_are_short(local_part: str) -> None:
     [(b" x", b"\r\n"), (b"\tx", b"\r\n"), (b"Subject: x", b""), (b"\r\nx", b""), (b"x", b""), (b"", b"")],
 )
 def test_divider(start: bytes, expected: bytes) -> None:
-    """Only white space at the very start could continue the last trace field; an empty line keeps it out."""
+    """Only white space at the very start could continue the last trace field; an empty line keeps it out.
+
+    RFC 5322 section 2.2.3.
+    """
     assert divider(start) == expected

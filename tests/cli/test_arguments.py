@@ -126,6 +126,12 @@ def test_wrong(argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str]
     assert err.removesuffix("\n").isprintable()
 
 
+def test_loopback() -> None:
+    """The name localhost always means loopback, as no other does (RFC 6761 section 6.3)."""
+    hosts = ["127.0.0.1", "::1", "localhost", "mx.example.com", "0.0.0.0", "::"]
+    assert [host for host in hosts if _serve._is_loopback(host)] == hosts[:3]
+
+
 @pytest.mark.parametrize(
     ("argv", "culprit"),
     [

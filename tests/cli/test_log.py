@@ -103,7 +103,10 @@ def test_json_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     [(logging.CRITICAL, 18), (logging.ERROR, 19), (logging.WARNING, 20), (logging.INFO, 22), (10, 23)],
 )
 def test_syslog(daemon: Daemon, level: int, priority: int) -> None:
-    """Facility and severity, name and process id, and the message on one line."""
+    """Facility and severity, name and process id, and the message on one line.
+
+    RFC 3164 section 4.1, RFC 5424 section 6.2.1.
+    """
     said = sent(daemon, "syslog", record(f"{SESSION}: a\nb", level))
     assert said == f"<{priority}>mx[{os.getpid()}]: {SESSION}: a\\nb".encode()
 

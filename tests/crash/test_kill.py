@@ -21,7 +21,10 @@ ROUNDS = int(os.environ.get("CRASH_ROUNDS", "30"))
 
 
 def test_rounds_of_kill_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """SIGKILL at random moments: a restart on the same port and queue works at once, and the account is clean."""
+    """SIGKILL at random moments: a restart on the same port and queue works at once, and the account is clean.
+
+    RFC 5321 section 6.1.
+    """
     chance = random.Random(os.environ.get("CRASH_SEED", "1"))  # a seed that can be given again
     load = Load()
     served = Served(tmp_path)

@@ -103,7 +103,10 @@ ADDED: Final[Mapping[str, bytes]] = {"smtp-source": b"\n"}
 @pytest.mark.parametrize("message", MESSAGES)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_byte_for_byte(shared: Served, client: str, message: str, tmp_path: Path) -> None:
-    """What a client sends is in the Maildir to the octet, below the trace fields and with LF line ends."""
+    """What a client sends is in the Maildir to the octet, below the trace fields and with LF line ends.
+
+    RFC 5321 section 4.5.2; RFC 6152 section 3.
+    """
     local_part = f"{client}.{message.lower()}"
     CLIENTS[client](shared, f"{local_part}@example.org", MESSAGES[message], tmp_path)
     (file,) = shared.await_files(1, f"{local_part}/new")

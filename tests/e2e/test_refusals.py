@@ -41,7 +41,11 @@ def begin(wire: Wire, to: str, sender: str = "anna@example.com") -> None:
 
 
 def test_ehlo_says_what_there_is(strict: Served) -> None:
-    """EHLO is answered with the host's name and the extensions."""
+    """EHLO is answered with the host's name and the extensions.
+
+    RFC 5321 section 4.1.1.1; RFC 1870 section 3, RFC 2034 section 3, RFC 2920 section 2, RFC 6152 section 2,
+    RFC 6531 section 3.1.
+    """
     with Wire(strict) as wire:
         texts = wire.ask("EHLO client.example.com", 250).split("\n")
     assert texts[0] == "mx.example.com"
@@ -152,7 +156,7 @@ def test_hops(strict: Served, wire: Wire) -> None:
 
 
 def test_null_reverse_path(strict: Served, wire: Wire) -> None:
-    """A bounce has the null reverse-path, and Return-Path shows it."""
+    """A bounce has the null reverse-path, and Return-Path shows it (RFC 5321 sections 4.4 and 4.5.5)."""
     begin(wire, "<bounced@example.org>", sender="")
     wire.ask("hello\r\n.", 250)
     (file,) = strict.await_files(1, "bounced/new")

@@ -32,13 +32,16 @@ CLIENT = Client(SessionId("s"), None, None)
     ],
 )
 async def test_rcpt(address: str, code: int) -> None:
-    """Every local part of an accepted domain is taken, and the receiver's own postmaster; nothing else is."""
+    """Every local part of an accepted domain is taken, and the receiver's own postmaster; nothing else is.
+
+    RFC 5321 section 4.5.1.
+    """
     reply = await POLICY.rcpt(CLIENT, Envelope(ReversePath(None)), Rcpt(parse_forward_path(address)))
     assert reply.code == code
 
 
 async def test_refusal() -> None:
-    """The refusal says that relaying is denied."""
+    """The refusal says that relaying is denied (RFC 5321 section 3.6.2)."""
     reply = await POLICY.rcpt(CLIENT, Envelope(ReversePath(None)), Rcpt(parse_forward_path("x@example.org")))
     assert str(reply) == "550 5.7.1 relaying denied"
 

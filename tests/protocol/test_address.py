@@ -105,7 +105,10 @@ NO_MAILBOXES = [
 
 @pytest.mark.parametrize(("text", "expected"), MAILBOXES.items())
 def test_a_mailbox_is_read(text: str, expected: tuple[str, str]) -> None:
-    """A local part is held without its quotes, a domain in lower case and A-labels."""
+    """A local part is held without its quotes, a domain in lower case and A-labels.
+
+    RFC 5321 sections 2.4, 4.1.2, 4.1.3, 4.5.3.1.1 and 4.5.3.1.2, RFC 5891 section 4.4, RFC 6531 section 3.3.
+    """
     mailbox = parse_mailbox(text)
     assert expected == (mailbox.local_part, str(mailbox.domain))
 
@@ -119,7 +122,10 @@ def test_a_mailbox_round_trips(text: str) -> None:
 
 @pytest.mark.parametrize("text", NO_MAILBOXES)
 def test_what_is_no_mailbox_is_refused(text: str) -> None:
-    """Whatever the grammar does not have is a ValueError, whose text does not repeat it."""
+    """Whatever the grammar does not have is a ValueError, whose text does not repeat it.
+
+    RFC 5321 sections 4.1.3, 4.5.3.1.1 and 4.5.3.1.2.
+    """
     with pytest.raises(ValueError, match=r"malformed|too long") as refused:
         parse_mailbox(text)
     assert re.fullmatch(r"the [a-z ]+", str(refused.value))
@@ -161,7 +167,7 @@ def test_paths_round_trip(text: str) -> None:
 
 
 def test_a_forward_path_is_never_null() -> None:
-    """Only a reverse-path can be null (RFC 5321 section 4.5.5)."""
+    """Only a reverse-path can be null (RFC 5321 sections 4.1.1.3 and 4.5.5)."""
     with pytest.raises(ValueError, match="malformed"):
         parse_forward_path("")
 

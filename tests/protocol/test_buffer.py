@@ -59,7 +59,7 @@ def test_lines(stream: bytes, lines: list[Line]) -> None:
 
 
 def test_the_excess_of_an_endless_line_is_dropped() -> None:
-    """A line without end takes no more room than a line (RFC 5321 section 4.5.3.1.10: 500 for one that is too long)."""
+    """A line without end takes no more room than a line (RFC 5321 section 4.5.3.1.9: 500 for one that is too long)."""
     pieces = [b"x" * 65536] * 100
     buffer = bytearray()
     reader = LineReader(buffer, MAX)

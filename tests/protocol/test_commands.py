@@ -193,7 +193,10 @@ def test_a_line_asks(line: str, event: Event) -> None:
 
 @pytest.mark.parametrize(("line", "expected"), REFUSALS.items())
 def test_a_line_is_refused(line: str, expected: str) -> None:
-    """A line that is no command is refused with the code and status of its fault (RFC 5321 section 4.2.4)."""
+    """A line that is no command is refused with the code and status of its fault.
+
+    RFC 5321 sections 4.2.2, 4.2.4 and 4.5.3.1.9.
+    """
     assert [expected] * 4 == [refusal(spelling) for spelling in spellings(line)]
 
 
@@ -209,7 +212,7 @@ def test_there_are_no_parameters_after_helo(word: str) -> None:
 
 
 def test_smtputf8_needs_ehlo() -> None:
-    """After HELO, SMTPUTF8 is but a word behind the argument of VRFY."""
+    """After HELO, SMTPUTF8 is but a word behind the argument of VRFY (RFC 6531 section 3.7.4.2)."""
     assert parse_command(b"VRFY a SMTPUTF8", AFTER_HELO) == Vrfy("a SMTPUTF8")
 
 
@@ -233,7 +236,10 @@ def test_a_command_line_is_limited(verb: bytes) -> None:
 
 
 def test_the_line_of_mail_is_longer() -> None:
-    """SIZE, BODY and SMTPUTF8 lengthen MAIL by 26, 17 and 10 octets (RFC 1870, RFC 6152, RFC 6531)."""
+    """SIZE, BODY and SMTPUTF8 lengthen MAIL by 26, 17 and 10 octets.
+
+    RFC 1870 section 3, RFC 6152 section 2, RFC 6531 section 3.1.
+    """
     line = b"MAIL FROM:<a@example.com>"
     assert MAX_LINE_SIZE == 565
     assert parse_command(line.ljust(563, b" "), AFTER_EHLO) == mail("a@example.com")

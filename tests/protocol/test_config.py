@@ -17,7 +17,7 @@ def test_a_hostname_is_a_domain_or_an_address_literal(hostname: str) -> None:
 
 
 def test_limits() -> None:
-    """No limit may be lower than the RFC's (RFC 5321 section 4.5.3.1)."""
+    """No limit may be lower than the RFC's (RFC 5321 sections 4.5.3.1, 4.5.3.1.7 and 4.5.3.1.8)."""
     Config("[192.0.2.1]", max_message_size=65536, max_recipients=100, max_hops=1)
     with pytest.raises(ValueError, match="max_message_size"):
         Config("mx.example.com", max_message_size=65535)

@@ -73,7 +73,10 @@ def test_the_first_event_is_connected() -> None:
 
 
 def test_nothing_is_read_until_the_open_event_is_answered() -> None:
-    """While a reply is due, next_event is PAUSED and the rest of the group is unread."""
+    """While a reply is due, next_event is PAUSED and the rest of the group is unread.
+
+    RFC 821 section 2, RFC 5321 section 4.2.
+    """
     connection = connect(b"NOOP\r\nRSET\r\n")
     assert connection.next_event() == Noop()
     assert (connection.replies_due, connection.pipelined) == (1, True)
@@ -279,7 +282,10 @@ def test_recipients_may_repeat() -> None:
     ],
 )
 def test_we_may_not_misspeak(octets: bytes, replies: list[Reply], reply: Reply) -> None:
-    """A reply that nothing waits for, or that cannot answer the event, raises and changes nothing."""
+    """A reply that nothing waits for, or that cannot answer the event, raises and changes nothing.
+
+    RFC 5321 section 4.3.2.
+    """
     connection = connect(octets, *replies)
     connection.next_event()
     before = (connection.state, connection.replies_due, connection.envelope)

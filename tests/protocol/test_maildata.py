@@ -107,7 +107,10 @@ TEXT = b"Subject: hi\r\n\r\ntext"
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize("at_start", [False, True])
 def test_no_other_ending(ending: bytes, at_start: bool) -> None:  # noqa: FBT001 - parametrized
-    """Octets that only look like an end make the message unsound, and it goes on to its true end."""
+    """Octets that only look like an end make the message unsound, and it goes on to its true end.
+
+    RFC 5321 section 2.3.8.
+    """
     stream = (b"" if at_start else b"text") + ending + INJECTED + b".\r\n"
     _, expected, _ = read([stream + b"QUIT\r\n"])
     assert expected is not None
@@ -182,12 +185,25 @@ LINE = b"x" * 62 + b"\r\n"
 @pytest.mark.parametrize(("lines", "defect"), [(1024, None), (1025, MESSAGE_TOO_BIG)])
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 63, 64, 65, 4096, 70000])
 def test_too_big(lines: int, defect: Reply | None, step: int) -> None:
-    """A message of the maximum size is sound; no octet of a bigger one comes out after that (RFC 1870 section 6.4)."""
+    """A message of the maximum size is sound; no octet of a bigger one comes out after that.
+
+    RFC 1870 section 4, RFC 5321 section 4.5.3.1.9.
+    """
     stream = LINE * lines + b".\r\n"
     message, end, _ = read(stream[n : n + step] for n in range(0, len(stream), step))
     assert EndOfMailData(lines * 64, defect) == end
     assert len(message) <= CONFIG.max_message_size
     assert (defect is None) == (len(message) == lines * 64)
+
+
+@pytest.mark.parametrize("step", [1000, 4096, 70000])
+def test_a_line_may_be_long(step: int) -> None:
+    """A line of the message may have 1000 octets, CRLF included, and more (RFC 5321 section 4.5.3.1.6)."""
+    for size in (998, 65000):
+        line = b"x" * size + b"\r\n"
+        stream = line + b".\r\n"
+        pieces = (stream[n : n + step] for n in range(0, len(stream), step))
+        assert read(pieces) == (line, EndOfMailData(size + 2, None), b"")
 
 
 def test_the_first_defect_that_counts() -> None:

@@ -22,7 +22,10 @@ from smtprecv.protocol import EnhancedStatus, Reply, Severity
     ],
 )
 def test_the_lines_of_a_reply(reply: Reply, octets: bytes) -> None:
-    """Each line has the code, a hyphen on all but the last, the status, and no octet that is not printable ASCII."""
+    """Each line has the code, a hyphen on all but the last, the status, and no octet that is not printable ASCII.
+
+    RFC 5321 section 4.2.1.
+    """
     assert octets == bytes(reply)
 
 
@@ -51,7 +54,7 @@ def test_a_reply_for_people() -> None:
 
 
 def test_an_enhanced_status_is_read_as_it_is_written() -> None:
-    """An enhanced status is three numbers with dots."""
+    """An enhanced status is three numbers with dots (RFC 3463 section 2)."""
     assert EnhancedStatus.parse("5.1.10") == EnhancedStatus(5, 1, 10)
     for text in ("", "5.1", "5.1.x", "5.1.1.1"):
         with pytest.raises(ValueError, match=r"values|literal|unpack"):

@@ -62,7 +62,7 @@ def written(state: State, event: EventType) -> str:
 
 
 def test_the_table_is_the_matrix_of_the_rfc() -> None:
-    """The table holds the pairs that RFC 5321 allows, and no other."""
+    """The table holds the pairs that RFC 5321 allows, and no other (RFC 5321 sections 3.1, 3.3 and 4.1.4)."""
     head, *rows = (line.split() for line in MATRIX.strip().splitlines())
     assert [*head, "CLOSED"] == [state.name for state in State]
     names = {event.__name__: event for event in EVENTS}
@@ -102,7 +102,10 @@ def test_only_421_needs_no_event() -> None:
 
 
 def test_221_and_quit_belong_together() -> None:
-    """221 is no answer to anything but QUIT, and no other completion answers QUIT (RFC 5321 section 4.2.4)."""
+    """221 is no answer to anything but QUIT, and no other completion answers QUIT.
+
+    RFC 5321 sections 4.1.1.10 and 4.3.2.
+    """
     assert after_reply(State.READY, Rset, 221) is None
     assert after_reply(State.READY, Quit, 250) is None
     assert after_reply(State.READY, Quit, 221) is State.CLOSED

@@ -22,7 +22,10 @@ MESSAGE = ("Subject: hello", "", "one", "..two", ".")
 
 
 async def test_a_message_goes_from_the_wire_to_the_intake() -> None:
-    """What the client sent arrives, with its envelope and what is known of the client."""
+    """What the client sent arrives, with its envelope and what is known of the client.
+
+    RFC 5321 sections 4.1.1.2, 4.1.1.3, 4.1.1.4 and 4.1.1.10.
+    """
     intake = Memory()
     async with dialogue(intake) as (peer, _):
         await peer.open_transaction()
@@ -102,7 +105,7 @@ async def test_commands_that_further_no_mail_are_errors_in_the_end() -> None:
     ],
 )
 async def test_the_fixed_answers(command: str, reply: str) -> None:
-    """VRFY and EXPN give nothing away (RFC 5321 section 7.3), and the rest is always the same."""
+    """VRFY and EXPN give nothing away (RFC 5321 sections 3.5.3 and 7.3), and the rest is always the same."""
     async with dialogue(Memory()) as (peer, _):
         assert await peer.ask(command) == reply
 

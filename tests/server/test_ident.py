@@ -83,7 +83,10 @@ async def test_the_user_is_asked_for() -> None:
     ],
 )
 def test_answers(line: bytes, user: str | None) -> None:
-    """A USERID about this very connection, 1 to 64 printable ASCII characters; anything else is nobody."""
+    """A USERID about this very connection, 1 to 64 printable ASCII characters; anything else is nobody.
+
+    RFC 1413 section 4.
+    """
     assert user_in(line, CLIENT) == user
 
 
@@ -115,7 +118,7 @@ async def test_a_hostile_service_costs_a_bounded_delay(answer: Callable[[trio.So
 
 
 async def test_few_octets_are_read() -> None:
-    """A line without an end is left after its first 1000 octets, not at the timeout."""
+    """A line without an end is left after its first 1000 octets, not at the timeout (RFC 1413 section 4)."""
     async with service(megabytes) as held:
         with trio.fail_after(5):
             assert await Ident(port=held.port, timeout=3600).look_up(CLIENT) is None

@@ -16,7 +16,7 @@ ONE, OTHER = ip_address("192.0.2.1"), ip_address("2001:db8::1")
 
 
 def test_the_server_is_full_at_its_limit() -> None:
-    """The connection after the last is told 421, and may come in once another has left."""
+    """The connection after the last is told 421, and may come in once another has left (RFC 5321 section 7.8)."""
     door = Doorkeeper(Limits(max_connections=2))
     assert [door.enter(ONE), door.enter(OTHER)] == [None, None]
 

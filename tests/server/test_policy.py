@@ -160,7 +160,10 @@ def test_a_redirect_to_nobody_is_no_redirect() -> None:
 
 
 async def test_a_message_that_is_refused_is_not_queued_and_the_session_goes_on() -> None:
-    """The hook's reply is the one to the end of data, whatever its code; the next message is taken."""
+    """The hook's reply is the one to the end of data, whatever its code; the next message is taken.
+
+    RFC 5321 section 4.2.5.
+    """
     intake = Memory()
     async with dialogue(intake, on_octets(by_word)) as (peer, _):
         await peer.ask("EHLO client.example")

@@ -72,7 +72,7 @@ async def test_a_few_names_are_tried() -> None:
 
 
 async def test_an_alias_is_followed() -> None:
-    """A network smaller than 256 addresses has its names behind an alias (RFC 2317)."""
+    """A network smaller than 256 addresses has its names behind an alias (RFC 2317 section 4)."""
 
     async def respond(query: bytes) -> Sequence[bytes]:
         [response] = await from_zone(zone)(query)
@@ -105,7 +105,10 @@ async def test_the_next_server_is_asked() -> None:
 
 
 async def test_an_answer_of_many_records_is_not_read() -> None:
-    """More than 32 records are no answer: to read 64 KiB of long names would stop the server for seconds."""
+    """More than 32 records are no answer: to read 64 KiB of long names would stop the server for seconds.
+
+    RFC 1035 section 4.1.1.
+    """
     zone: Zone = {PTR_4: [f"h{number}.example." for number in range(32)]}
     async with nameserver(from_zone(zone)) as server:
         with trio.fail_after(5):

@@ -194,7 +194,7 @@ def test_given_up() -> None:
 
 
 def test_queue_ids() -> None:
-    """A queue id is time, counter and owner, in 20 characters that sort by time."""
+    """A queue id is time, counter and owner, in 20 characters that sort by time (RFC 4648 section 7)."""
     ids = QueueIds("abcdefghijklmnop")
     time = dt.datetime(1970, 1, 1, 0, 0, 1, 2000, tzinfo=dt.UTC)
     assert [ids.next(time), ids.next(time)] == ["00000000va0000abcdef", "00000000va0001abcdef"]

@@ -196,7 +196,7 @@ _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], s
 }
 
 _NUMBERS: Final[Sequence[tuple[str, int, int]]] = (
-    # RFC 5321 section 4.5.3.1.7 and section 4.5.3.1.8 set the least of the first two.
+    # RFC 5321 sections 4.5.3.1.7 and 4.5.3.1.8 set the least of the first two.
     ("max-message-size", _CONFIG.max_message_size, 64 * 1024),
     ("max-recipients", _CONFIG.max_recipients, 100),
     ("max-hops", _CONFIG.max_hops, 1),

@@ -10,7 +10,7 @@ from smtprecv.message import Client
 from smtprecv.protocol import EnhancedStatus, Envelope, Host, Rcpt, Reply, parse_host
 
 _ACCEPTED: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
-_DENIED: Final = Reply(550, "relaying denied", EnhancedStatus(5, 7, 1))
+_DENIED: Final = Reply(550, "relaying denied", EnhancedStatus(5, 7, 1))  # RFC 5321 section 3.6.2
 
 
 @final

@@ -70,7 +70,7 @@ Parser: TypeAlias = Callable[[str, Context], Event]
 def parse_command(line: bytes, context: Context) -> Event:
     """Read one command line, without its CRLF; a Refusal for what is no command."""
     verb, _, argument = line.partition(b" ")
-    verb = verb.upper()
+    verb = verb.upper()  # RFC 5321 section 2.4
     parser = COMMANDS.get(verb)
     if parser is None:
         raise Refusal(UNKNOWN_COMMAND)

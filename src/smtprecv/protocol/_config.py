@@ -31,7 +31,7 @@ class Config:
             msg = "hostname must be written in A-labels (xn--…)"
             raise ValueError(msg)
         parse_host(self.hostname)
-        # RFC 5321 section 4.5.3.1.7: at least 64K octets; 4.5.3.1.8: at least 100 recipients.
+        # RFC 5321 sections 4.5.3.1, 4.5.3.1.7 and 4.5.3.1.8: at least 64K octets and 100 recipients.
         if self.max_message_size < 64 * 1024:
             msg = "max_message_size must be at least 65536 octets (RFC 5321 section 4.5.3.1.7)"
             raise ValueError(msg)

@@ -1,8 +1,9 @@
 """One SMTP session as a machine: octets and replies go in, events and octets come out.
 
 The rule is lock-step (RFC 821 section 2: "The dialog is purposely lock-step, one-at-a-time"): nothing
-more is read until the open event is answered. PIPELINING, awaited policy, back-pressure and large messages
-need no other. What is legal is not known here (``_state``), nor how a line is written (``_commands``).
+more is read until the open event is answered (RFC 5321 section 4.2). PIPELINING, awaited policy, back-pressure
+and large messages need no other. What is legal is not known here (``_state``), nor how a line is written
+(``_commands``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 r"""Mail data, cut from the stream of octets and unstuffed (RFC 5321 section 4.5.2).
 
-One rule: only ``CRLF . CRLF`` ends it. A bare CR or LF, a message that is too big, a header with
-too many hops are defects: the message is read to its true end by this same reader, and refused there. So
+One rule: only ``CRLF . CRLF`` ends it. A bare CR or LF (RFC 5321 section 2.3.8), a message that is too big, a
+header with too many hops are defects: the message is read to its true end by this same reader, and refused there. So
 no sequence of octets inside a message can ever be taken for a command (SMTP smuggling).
 
-The reader works on whole pieces with ``find``, ``replace`` and ``count``. Two octets make that simple: the
-CRLF of the DATA line counts as the line end before the first line, so that a first line that begins
-with a dot, or is the end, is no special case. And what may begin ``CRLF . CRLF``, four octets at
-most, waits for the next piece, so that no piece divides a sequence that has a meaning.
+The reader works on whole pieces with ``find``, ``replace`` and ``count``; it knows no lines, and so they may have any
+length (RFC 5321 section 4.5.3.1.6). Two octets make that simple: the CRLF of the DATA line counts as the line end
+before the first line, so that a first line that begins with a dot, or is the end, is no special case. And what may
+begin ``CRLF . CRLF``, four octets at most, waits for the next piece, so that no piece divides a sequence that has a
+meaning.
 """
 
 from __future__ import annotations
@@ -110,5 +111,5 @@ class DotReader:
         if self._has_bare_cr_or_lf:
             return BARE_CR_OR_LF
         if self._size > self._config.max_message_size:
-            return MESSAGE_TOO_BIG
+            return MESSAGE_TOO_BIG  # RFC 1870 section 4
         return TOO_MANY_HOPS if self._hops > self._config.max_hops else None

@@ -1,7 +1,7 @@
 """What the protocol itself refuses, and with which words.
 
 Every reply that the core ever proposes stands here, so that code and enhanced status
-(RFC 5321 section 4.2.2, RFC 5248) are chosen in one place. No reply repeats what the client sent.
+(RFC 5321 sections 4.2.2 and 4.5.3.1.9, RFC 5248) are chosen in one place. No reply repeats what the client sent.
 """
 
 from __future__ import annotations

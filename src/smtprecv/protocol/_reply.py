@@ -85,7 +85,7 @@ class Reply:
         return f"{self.code} {status}{_printable(self.text)}"
 
     def __bytes__(self) -> bytes:
-        """The lines for the wire, each ended by CRLF."""
+        """The lines for the wire, each ended by CRLF, all but the last with a hyphen (RFC 5321 section 4.2.1)."""
         status = "" if self.status is None else f"{self.status} "
         room = MAX_REPLY_LINE_SIZE - len("250-\r\n") - len(status)
         if len(self.text) <= room and self.text.isprintable():

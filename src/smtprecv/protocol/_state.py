@@ -150,7 +150,7 @@ def after_reply(state: State, event: EventType | None, code: int) -> State | Non
     if code == 421 and state is not CLOSED:
         return CLOSED  # RFC 5321 section 3.8
     is_completion, is_negative = code < 300, code >= 400
-    # RFC 5321 section 4.2.4: 221 is the one completion of QUIT, and of nothing else.
+    # RFC 5321 section 4.3.2: 221 is the one completion of QUIT, and of nothing else.
     if event is None or (is_completion and (code == 221) is not (event is Quit)):
         return None
     if event is Rejected:

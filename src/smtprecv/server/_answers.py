@@ -53,7 +53,7 @@ _START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
 _FIXED: Final[Mapping[type[Event], Reply]] = {
     Rset: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
     Noop: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
-    # RFC 5321 section 3.5.3: who tells nothing answers 252, which promises nothing.
+    # RFC 5321 sections 3.5.3 and 7.3: who tells nothing answers 252, which promises nothing.
     Vrfy: Reply(252, "not verified, but send some mail", EnhancedStatus(2, 1, 5)),
     Expn: Reply(502, "lists are not expanded", EnhancedStatus(5, 5, 1)),
     Quit: Reply(221, "bye", EnhancedStatus(2, 0, 0)),

@@ -35,7 +35,10 @@ class Incoming(Protocol):
         ...
 
     async def abort(self) -> None:
-        """Forget the message. Never raises; its work is shielded; does nothing after ``commit``."""
+        """Forget the message. Never raises; its work is shielded; does nothing after ``commit``.
+
+        What the client was told 5yz for is not delivered (RFC 5321 section 4.2.5).
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""What one client, and all of them together, may take: limits that are on by default.
+"""What one client, and all of them together, may take: limits that are on by default (RFC 5321 section 7.8).
 
 ``Limits`` is the setting; ``Doorkeeper`` counts who is in. Memory follows the open connections,
 never the number of addresses ever seen.

@@ -33,5 +33,5 @@ def spool_trouble(client: Client, error: SpoolError) -> Reply:
 
 
 def is_final(reply: Reply) -> bool:
-    """Say whether a reply is a yes or a no; 3yz is neither, and 221 answers QUIT alone (RFC 5321 section 4.2.4)."""
+    """Say whether a reply is a yes or a no; 3yz is neither, and 221 answers QUIT alone (RFC 5321 section 4.3.2)."""
     return reply.severity is not Severity.INTERMEDIATE and reply.code != 221

@@ -58,7 +58,7 @@ class ArrivingDraft:
         return self._spool.message(self._queue_id, await self._body.finish(), self._body.size)
 
     async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
-        """Accept the message: it is durable when this returns."""
+        """Accept the message: it is durable when this returns (RFC 5321 section 6.1)."""
         try:
             body = await self._body.finish()
             standings = tuple(Standing(recipient) for recipient in envelope.recipients)
