@@ -127,7 +127,7 @@ def docs(session: nox.Session) -> None:
     session.install(".", *dependencies("test"))
     for tool in sorted(Path("tools").glob("*.py")):
         session.run("python", str(tool))
-    session.run("pytest", "tests/test_docs.py", "tests/test_readme.py")
+    session.run("pytest", "tests/test_docs.py", "tests/test_readme.py", "tests/test_rfc_index.py")
 
 
 @nox.session
