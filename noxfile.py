@@ -62,7 +62,7 @@ def printed_programs() -> dict[str, str]:
     """Give the Python programs that the documents print, each with a file name."""
     return {
         f"{Path(document).stem.lower()}_{number}.py": program
-        for document in ("README.md", "docs/policies.md", "docs/coming-from-net-smtp-receive.md")
+        for document in ("README.md", "docs/policies.md", "docs/sansio.md", "docs/coming-from-net-smtp-receive.md")
         for number, program in enumerate(
             re.findall(r"^```python\n(.*?)^```$", Path(document).read_text(), re.DOTALL | re.MULTILINE)
         )
@@ -127,7 +127,9 @@ def docs(session: nox.Session) -> None:
     session.install(".", *dependencies("test"))
     for tool in sorted(Path("tools").glob("*.py")):
         session.run("python", str(tool))
-    session.run("pytest", "tests/test_docs.py", "tests/test_readme.py", "tests/test_rfc_index.py")
+    session.run(
+        "pytest", "tests/test_docs.py", "tests/test_readme.py", "tests/test_rfc_index.py", "tests/test_sansio_page.py"
+    )
 
 
 @nox.session
