@@ -14,13 +14,19 @@ from typing import Final, final
 
 from smtprecv.protocol._address import ForwardPath
 from smtprecv.protocol._buffer import MAX_REJECTED_SIZE, LineReader
-from smtprecv.protocol._commands import MAX_LINE_SIZE, Context, parse_command
+from smtprecv.protocol._chunks import ChunkReader, skip
+from smtprecv.protocol._commands import MAX_LINE_SIZE, parse_command, parse_response
 from smtprecv.protocol._config import Config
-from smtprecv.protocol._envelope import Envelope, Recipient, Session
+from smtprecv.protocol._context import Context
+from smtprecv.protocol._envelope import Body, Dialect, Envelope, Recipient, Session, Tls
 from smtprecv.protocol._error import LocalProtocolError
 from smtprecv.protocol._events import (
+    Auth,
+    AuthResponse,
+    Bdat,
     Connected,
     ConnectionClosed,
+    EndOfMailData,
     Event,
     Hello,
     Mail,
@@ -28,11 +34,12 @@ from smtprecv.protocol._events import (
     Rcpt,
     Rejected,
     Signal,
+    Xclient,
 )
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
 from smtprecv.protocol._reply import EnhancedStatus, Reply, Severity
-from smtprecv.protocol._state import IN_TRANSACTION, State, after_reply, objection
+from smtprecv.protocol._state import IN_TRANSACTION, TRANSITIONS, State, after_reply, objection, redacted
 
 # RFC 2034 section 4: 2yz, 4yz and 5yz replies have a status; 3yz has none.
 _DEFAULT_STATUS: Final = {
@@ -57,37 +64,48 @@ class Connection:
                     for reply in await answer(event):
                         unsent += conn.send(reply)
 
-    The first event is Connected. Every event but MailData and ConnectionClosed is answered with one reply,
-    and until then ``next_event`` says PAUSED. A refusal of the protocol itself comes as Rejected, with the reply
-    to send: the machine never speaks on its own. In memory are at most one line, or one read.
+    The first event is Connected. Every event but Bdat, MailData and ConnectionClosed is answered with one reply, the
+    end of a message in LMTP with ``replies_due``; until then ``next_event`` says PAUSED. A refusal of the protocol
+    itself comes as Rejected, with the reply to send: the machine never speaks on its own. In memory are at most
+    one line, or one read. When the state is TLS, go on with ``secured``.
     """
 
     __slots__ = (
-        "_accepted",
         "_buffer",
         "_config",
         "_envelope",
+        "_identity",
         "_instead",
         "_is_ended",
         "_lines",
         "_mail_data",
         "_open",
+        "_replies_due",
         "_session",
+        "_shares",
         "_state",
+        "_swallowed",
+        "_transactions",
     )
 
-    def __init__(self, config: Config) -> None:
-        """Begin a session with a client that has just connected."""
+    def __init__(self, config: Config, tls: Tls | None = None) -> None:
+        """Begin a session with a client that has just connected; ``tls`` is around it from the start (RFC 8314)."""
         self._config = config
         self._buffer = bytearray()
         self._lines = LineReader(self._buffer, MAX_LINE_SIZE)
-        self._mail_data = DotReader(self._buffer, config)
+        self._mail_data: DotReader | ChunkReader = DotReader(self._buffer, config)
         self._state = State.CONNECTED
-        self._session = Session()
+        self._session = Session(tls=tls, dialect=config.dialect)
         self._envelope: Envelope | None = None
-        self._accepted = 0
+        self._shares: list[int] = []
+        """How many recipients each accepted RCPT has put into the envelope."""
+        self._transactions = 0
         self._open: Event | None = None
+        self._replies_due = 0
         self._instead: tuple[ForwardPath, ...] = ()
+        self._identity: str | None = None
+        self._swallowed: tuple[int, Rejected] | None = None
+        """Octets of a chunk that can't be obeyed, still to come, and what is to be said behind them."""
         self._is_ended = False
 
     @property
@@ -111,8 +129,19 @@ class Connection:
 
     @property
     def replies_due(self) -> int:
-        """How many replies the open event waits for; ``next_event`` is PAUSED exactly while it is above zero."""
-        return 0 if self._open is None else 1
+        """How many replies the open event waits for; ``next_event`` is PAUSED while it is above zero."""
+        return self._replies_due
+
+    @property
+    def reply_spans(self) -> tuple[int, ...]:
+        """For each reply that the end of a message is due, how many of the envelope's recipients it speaks for.
+
+        In SMTP one reply speaks for all. In LMTP each accepted RCPT has its own (RFC 2033 section 4.2), which speaks
+        for one recipient, or for those that it was redirected to. Empty outside of a transaction.
+        """
+        if self._envelope is None:
+            return ()
+        return tuple(self._shares) if self._config.dialect is Dialect.LMTP else (sum(self._shares),)
 
     @property
     def pipelined(self) -> bool:
@@ -122,9 +151,10 @@ class Connection:
     def receive_data(self, octets: bytes) -> None:
         """Take what the client sent; ``b""`` is the end of its input.
 
-        Octets behind the end of input, or behind the end of the session, are ignored.
+        Octets behind the end of input, or behind the end of the session, are ignored; those that come after
+        the 220 to STARTTLS are not this session's.
         """
-        if self._state is State.CLOSED or self._is_ended:
+        if self._state in {State.CLOSED, State.TLS} or self._is_ended:
             return
         self._buffer += octets
         self._is_ended = not octets
@@ -135,7 +165,7 @@ class Connection:
         At the end of input, when all that was received is used up, it gives ConnectionClosed and the
         state is CLOSED. In that state, however it was reached, every further call gives it again.
         """
-        if self._open is not None:
+        if self._open is not None or self._state is State.TLS:
             return Signal.PAUSED
         if self._state is State.CLOSED:
             return ConnectionClosed()
@@ -145,8 +175,9 @@ class Connection:
                 return Signal.NEED_DATA
             self._close()
             return ConnectionClosed()
-        if not isinstance(event, MailData):
+        if not isinstance(event, MailData | Bdat):
             self._open = event
+            self._replies_due = len(self.reply_spans) if isinstance(event, EndOfMailData) else 1
         return event
 
     def redirect(self, forward_paths: Sequence[ForwardPath]) -> None:
@@ -159,6 +190,30 @@ class Connection:
             msg = "only an open RCPT can be redirected, to a mailbox at least"
             raise LocalProtocolError(msg)
         self._instead = tuple(forward_paths)
+
+    def identify(self, identity: str) -> None:
+        """Let the open Auth, AuthResponse or Xclient, should it be accepted, make the client known by this name.
+
+        The reply is still to be sent; one that refuses makes this void. The last call counts. LocalProtocolError, and
+        nothing has changed, if none of these is open.
+        """
+        if not isinstance(self._open, Auth | AuthResponse | Xclient):
+            msg = "a client is identified by AUTH or XCLIENT alone"
+            raise LocalProtocolError(msg)
+        self._identity = identity
+
+    def secured(self, tls: Tls) -> Connection:
+        """Give the session that begins inside TLS, after the 220 to STARTTLS; nothing said before is known in it.
+
+        RFC 3207 section 4.2: whatever was learned from the client in clear is forgotten.
+        LocalProtocolError in any state but TLS.
+        """
+        if self._state is not State.TLS:
+            msg = f"no STARTTLS was agreed to in state {self._state.name}"
+            raise LocalProtocolError(msg)
+        connection = Connection(self._config, tls)
+        connection._state = State.GREETED
+        return connection
 
     def send(self, reply: Reply) -> bytes:
         """Answer the open event, and give the octets for the client.
@@ -174,14 +229,20 @@ class Connection:
             asked = "nothing" if event is None else type(event).__name__
             msg = f"{reply.code} cannot answer {asked} in state {self._state.name}"
             raise LocalProtocolError(msg)
+        if reply.is_ok and isinstance(event, Auth | AuthResponse) and self._identity is None:
+            msg = "an accepted client needs an identity"
+            raise LocalProtocolError(msg)
         octets = bytes(self._with_status(reply))
-        instead, self._instead = self._instead, ()
-        self._open = None
         if following is State.CLOSED:
             self._close()
             return octets
+        self._replies_due -= 1
+        if self._replies_due:
+            return octets
+        self._open = None
         if reply.is_ok:
-            self._take_over(event, instead)
+            self._take_over(event)
+        self._instead, self._identity = (), None
         if following not in IN_TRANSACTION:
             self._envelope = None
         elif following is State.DATA:
@@ -191,40 +252,87 @@ class Connection:
 
     def _read(self) -> Event | None:
         """Read one event from the buffer; None if it is not all there."""
+        if self._swallowed is not None:
+            return self._swallow(*self._swallowed)
         match self._state:
             case State.CONNECTED:
                 return Connected()
-            case State.DATA:
+            case State.DATA | State.CHUNK:
                 return self._mail_data.next_event()
             case _:
                 line = self._lines.next_line()
-                return self._judge(line) if isinstance(line, bytes) else line
+                return self._judge(line) if isinstance(line, bytes) else line and redacted(line, self._state)
 
-    def _judge(self, line: bytes) -> Event:
+    def _swallow(self, size: int, refused: Rejected) -> Rejected | None:
+        """Drop the octets of a chunk that can't be obeyed (RFC 3030 section 2)."""
+        size -= len(skip(self._buffer, size))
+        self._swallowed = (size, refused) if size else None
+        return None if size else refused
+
+    def _judge(self, line: bytes) -> Event | None:
         """Make the event of a command line: what it asks for, or Rejected."""
+        context = self._context()
         try:
-            event = parse_command(line, Context(self._config, self._session, self._envelope))
+            event = parse_response(line) if self._state is State.AUTH else parse_command(line, context)
         except Refusal as refusal:
-            return Rejected(line[:MAX_REJECTED_SIZE], refusal.reply)
-        reply = objection(self._state, event, self._config, self._accepted)
-        return event if reply is None else Rejected(line[:MAX_REJECTED_SIZE], reply)
+            return redacted(Rejected(line[:MAX_REJECTED_SIZE], refusal.reply), self._state)
+        reply = objection(self._state, event, context)
+        refused = None if reply is None else redacted(Rejected(line[:MAX_REJECTED_SIZE], reply), self._state)
+        if isinstance(event, Bdat):
+            return self._swallow(event.size, refused) if refused else self._begin_chunk(event)
+        return refused or event
 
-    def _take_over(self, event: Event | None, instead: Sequence[ForwardPath]) -> None:
+    def _context(self) -> Context:
+        return Context(
+            self._config, self._session, self._envelope, len(self._shares), self._transactions, bool(self._buffer)
+        )
+
+    def _begin_chunk(self, chunk: Bdat) -> Bdat:
+        """Move on without a reply: the one that is due comes at the end of the chunk."""
+        if self._state is State.RCPT:
+            is_binary = self._envelope is not None and self._envelope.parameters.body is Body.BINARY_MIME
+            self._mail_data = ChunkReader(self._buffer, self._config, is_binary=is_binary)
+        assert isinstance(self._mail_data, ChunkReader), "a chunk follows RCPT or another chunk"
+        self._mail_data.begin(chunk)
+        following = TRANSITIONS[self._state][Bdat].completion
+        assert following is not None, "the row of BDAT says where it leads"
+        self._state = following
+        return chunk
+
+    def _take_over(self, event: Event | None) -> None:
         """Remember what was agreed to."""
-        envelope = self._envelope
         match event:
             case Hello(domain, is_extended):
                 self._session = replace(self._session, hello=domain, is_extended=is_extended)
-            case Mail(reverse_path, parameters):
-                self._envelope = Envelope(reverse_path, parameters)
-                self._accepted = 0
-            case Rcpt(forward_path) if envelope is not None:
-                added = [Recipient(path, forward_path) for path in instead] or [Recipient(forward_path)]
-                recipients = (*envelope.recipients, *added)
-                self._envelope = Envelope(envelope.reverse_path, envelope.parameters, recipients)
-                self._accepted += 1
+            case Auth() | AuthResponse():
+                self._session = replace(self._session, identity=self._identity)
+            case Xclient():
+                self._session = Session(None, False, self._identity, self._session.tls, self._session.dialect)  # noqa: FBT003
+            case Mail():
+                self._begin_transaction(event)
+            case Rcpt():
+                self._add_recipients(event)
             case _:
                 pass
+
+    def _begin_transaction(self, mail: Mail) -> None:
+        parameters = mail.parameters
+        # RFC 6710 section 4.2: a priority is granted to those who may ask for one; others are served at 0.
+        if parameters.priority and self._session.identity is None and not self._config.trusts_client:
+            parameters = replace(parameters, priority=0)
+        self._envelope = Envelope(mail.reverse_path, parameters)
+        self._shares = []
+        self._transactions += 1
+
+    def _add_recipients(self, rcpt: Rcpt) -> None:
+        envelope = self._envelope
+        assert envelope is not None, "RCPT is legal in a transaction alone"
+        path, parameters = rcpt.forward_path, rcpt.parameters
+        added = [Recipient(instead, path, parameters) for instead in self._instead] or [
+            Recipient(path, None, parameters)
+        ]
+        self._envelope = Envelope(envelope.reverse_path, envelope.parameters, (*envelope.recipients, *added))
+        self._shares.append(len(added))
 
     def _with_status(self, reply: Reply) -> Reply:
         """Fill in the enhanced status that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
@@ -235,5 +343,8 @@ class Connection:
 
     def _close(self) -> None:
         self._state = State.CLOSED
+        self._open = None
+        self._replies_due = 0
+        self._swallowed = None
         self._envelope = None
         self._buffer.clear()

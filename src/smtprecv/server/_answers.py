@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Final, final
 
 import trio
@@ -16,11 +17,15 @@ import trio
 from smtprecv.errors import SpoolError, cancellation_in
 from smtprecv.message import Client, Redirect
 from smtprecv.protocol import (
+    Auth,
+    AuthResponse,
+    Bdat,
     Config,
     Connected,
     Connection,
     ConnectionClosed,
     Data,
+    EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
     Envelope,
@@ -36,7 +41,11 @@ from smtprecv.protocol import (
     Rejected,
     Reply,
     Rset,
+    Severity,
+    StartTls,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from smtprecv.server._hooks import RECIPIENT_OK, Hooks
 from smtprecv.server._intake import Incoming, Intake
@@ -48,6 +57,8 @@ _COMMIT_TIMEOUT: Final = 300.0
 """Seconds; a client waits 10 minutes for the reply to its end of data (RFC 5321 section 4.5.3.2.6)."""
 
 _NOT_STORED: Final = Reply(451, "cannot store mail, try again later", EnhancedStatus(4, 3, 0))
+_NOT_HERE: Final = Reply(502, "not possible here", EnhancedStatus(5, 5, 1))
+_CHUNK_OK: Final = Reply(250, "chunk received", EnhancedStatus(2, 0, 0))
 _START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
 
 _FIXED: Final[Mapping[type[Event], Reply]] = {
@@ -75,7 +86,7 @@ class Answers:
         self._trouble = _NOT_STORED
 
     async def answer(self, event: Event) -> Sequence[Reply]:
-        """Give the replies that are due to an event: one, or none where it asks for none.
+        """Give the replies that are due to an event: as many as the connection says, none where it asks for none.
 
         Whatever goes wrong on our side is 4yz and ends the message on its way in, but not the session.
         """
@@ -90,13 +101,18 @@ class Answers:
             local_error(self.client, group)
             raise cancellation_in(group) from None
         await self.close()
-        return () if isinstance(event, MailData) else (self._trouble,)
+        return (self._trouble,) * self._connection.replies_due
 
     async def _answer(self, event: Event) -> Sequence[Reply]:
         match event:
             case MailData(octets):
                 await self._write(octets)
                 return ()
+            case Bdat():
+                await self._begin_chunk()
+                return ()
+            case EndOfChunk():
+                return (await self._end_chunk(event),)
             case EndOfMailData():
                 return await self._end(event)
             case Rcpt():
@@ -113,6 +129,8 @@ class Answers:
                 return (reply,)
             case Help():
                 return (Reply(214, self._config.help_text, EnhancedStatus(2, 0, 0)),)
+            case StartTls() | Auth() | AuthResponse() | Xclient() | Xforward():
+                return (_NOT_HERE,)
             case Rset() | Noop() | Vrfy() | Expn() | Quit():
                 return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
@@ -160,6 +178,16 @@ class Answers:
         self._incoming = await self._intake.begin(self.client)
         return _START_MAIL
 
+    async def _begin_chunk(self) -> None:
+        """Ask at the first chunk what DATA asks; a refusal waits for the end of the chunk (RFC 3030 section 2)."""
+        if self._incoming is None:
+            self._trouble = await self._begin()
+
+    async def _end_chunk(self, end: EndOfChunk) -> Reply:
+        if end.defect is not None:
+            await self.close()
+        return end.defect or (self._trouble if self._incoming is None else _CHUNK_OK)
+
     async def _write(self, octets: bytes) -> None:
         """Pass the octets on; once they could not be taken, the rest of the message is dropped."""
         if self._incoming is not None:
@@ -167,16 +195,17 @@ class Answers:
 
     async def _end(self, end: EndOfMailData) -> Sequence[Reply]:
         incoming = self._incoming
-        if end.defect is not None:
-            await self.close()
-            return (end.defect,)
-        if incoming is None:
-            return (self._trouble,)
-        verdict = await self._hooks.message(self.client, self._envelope, incoming)
-        if not verdict.is_ok:
-            await self.close()
-            return (verdict,)
-        replies: Sequence[Reply] = (_NOT_STORED,)
+        refusal = end.defect or (self._trouble if incoming is None else None)
+        if refusal is None and incoming is not None:
+            verdict = await self._hooks.message(self.client, self._envelope, incoming)
+            if verdict.is_ok:
+                return await self._accept(incoming)
+            refusal = verdict
+        await self.close()
+        return [refusal or _NOT_STORED] * self._connection.replies_due
+
+    async def _accept(self, incoming: Incoming) -> Sequence[Reply]:
+        replies: Sequence[Reply] = [_NOT_STORED] * self._connection.replies_due
         # Shielded: whoever is cut off here sends the message again, and it is there twice (RFC 1047).
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
             replies = await self._commit(incoming)
@@ -184,11 +213,24 @@ class Answers:
         return replies
 
     async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
-        replies = await incoming.commit(self.client, self._envelope)
-        if len(replies) != self._connection.replies_due or any(not is_final(reply) for reply in replies):
-            msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
-            raise ValueError(msg)
+        replies = _spread(await incoming.commit(self.client, self._envelope), self._connection.reply_spans)
         self._incoming = None
         for reply in replies:
             _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
         return replies
+
+
+_WEIGHTS: Final[Mapping[Severity, int]] = {Severity.COMPLETION: 0, Severity.PERMANENT: 1, Severity.TRANSIENT: 2}
+"""Which reply stands for several: where one of them may still be had, all are sent again."""
+
+
+def _spread(replies: Sequence[Reply], spans: Sequence[int]) -> Sequence[Reply]:
+    """Give one reply for each span of recipients; an intake gives one for all of them, or one for each recipient."""
+    if not all(is_final(reply) for reply in replies) or len(replies) not in {1, sum(spans)}:
+        msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
+        raise ValueError(msg)
+    if len(replies) == 1:
+        return [*replies] * len(spans)
+    ends = list(accumulate(spans))
+    groups = (replies[end - span : end] for span, end in zip(spans, ends, strict=True))
+    return [max(group, key=lambda reply: _WEIGHTS[reply.severity]) for group in groups]

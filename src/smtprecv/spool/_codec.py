@@ -18,6 +18,7 @@ from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
+    Dialect,
     Domain,
     EnhancedStatus,
     Envelope,
@@ -29,6 +30,7 @@ from smtprecv.protocol import (
     Reply,
     ReversePath,
     Session,
+    Tls,
 )
 from smtprecv.spool._entry import Entry, Note, Standing, Status
 
@@ -132,8 +134,9 @@ def _client_text(client: Client) -> str:
         "local_port": client.local_port,
         "hello": session.hello,
         "is_extended": session.is_extended,
-        "is_secure": session.is_secure,
         "identity": session.identity,
+        "tls": None if session.tls is None else _tls_fields(session.tls),
+        "dialect": session.dialect.value,
     }
     return json.dumps(fields)
 
@@ -152,10 +155,22 @@ def _client(text: object) -> Client:
         session=Session(
             hello=_optional_text(fields["hello"]),
             is_extended=_flag(fields["is_extended"]),
-            is_secure=_flag(fields["is_secure"]),
             identity=_optional_text(fields["identity"]),
+            tls=_tls(fields.get("tls")),
+            dialect=Dialect(fields.get("dialect", Dialect.SMTP.value)),
         ),
     )
+
+
+def _tls_fields(tls: Tls) -> Mapping[str, Value]:
+    return {"version": tls.version, "cipher": tls.cipher, "bits": tls.bits, "client_name": tls.client_name}
+
+
+def _tls(fields: object) -> Tls | None:
+    if not _is_mapping(fields):
+        return None
+    client_name = _optional_text(fields["client_name"])
+    return Tls(_text(fields["version"]), _text(fields["cipher"]), _number(fields["bits"]), client_name)
 
 
 def _parameters_text(parameters: MailParameters) -> str:

@@ -24,6 +24,7 @@ from smtprecv.protocol import (
     Reply,
     ReversePath,
     Session,
+    Tls,
 )
 from smtprecv.spool import Claim, Entry, Spool
 
@@ -42,7 +43,12 @@ FULL: Final = Client(
     SessionId("s2"),
     ip_address("2001:db8::7"),
     2525,
-    Session("mail.example", is_extended=True, is_secure=True, identity="Zoë"),
+    Session(
+        "mail.example",
+        is_extended=True,
+        identity="Zoë",
+        tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mail.example"),
+    ),
     host="mail.example",
     ident="root",
     local_address=ip_address("2001:db8::25"),
