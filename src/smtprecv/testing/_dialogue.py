@@ -144,7 +144,7 @@ def _replies(connection: Connection, event: Event, reply: Reply) -> Iterator[str
     if reply.is_ok and isinstance(event, Auth | AuthResponse):
         connection.identify(_IDENTITY)
     for _ in range(connection.replies_due):
-        yield from (f"S: {line}" for line in connection.send(reply).decode().splitlines())
+        yield from (f"S: {line}".rstrip() for line in connection.send(reply).decode().splitlines())
 
 
 def _lines(message: bytes) -> Iterator[str]:
