@@ -21,6 +21,8 @@ BETWEEN_LAYERS = {
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
     "smtprecv.note.Notebook",
+    "smtprecv.resolver.Answer",
+    "smtprecv.resolver.Resolver",
     "smtprecv.server.INHERITED",
     "smtprecv.server.parse_address",
     "smtprecv.trace.delivered_to_field",
@@ -31,7 +33,7 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.trace_fields",
 }
 """What one layer shows to those above it, and not to users: how --listen is read, how deliveries write trace
-fields, how a group of exceptions is told apart."""
+fields, how a group of exceptions is told apart, how the DNS is asked."""
 
 MODULES = [
     module.name
