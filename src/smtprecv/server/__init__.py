@@ -5,6 +5,7 @@ from smtprecv.server._intake import Incoming, Intake, SpoolIntake
 from smtprecv.server._limits import Limits, raise_file_limit
 from smtprecv.server._listen import INHERITED, address_of, listen, parse_address
 from smtprecv.server._peer import ClientLookup
+from smtprecv.server._rates import Rate
 from smtprecv.server._reverse_dns import ReverseDns
 from smtprecv.server._server import Server
 
@@ -15,6 +16,7 @@ __all__ = [
     "Incoming",
     "Intake",
     "Limits",
+    "Rate",
     "ReverseDns",
     "Server",
     "SpoolIntake",
