@@ -45,6 +45,12 @@ DIALOGUES: dict[str, Sequence[tuple[str, str]]] = {
         *[(MAIL, "250"), (RCPT, "250"), ("DATA", "354"), ("an ERROR\r\n.", "554 5.0.0 no thanks")],
         *[(MAIL, "250"), (RCPT, "250"), ("DATA", "354"), (".", "250 2.0.0 queued as 1")],
     ],
+    "Lists of bad clients": [
+        (HELLO, "250"),
+        (MAIL, "250"),
+        ("RCPT TO:<anna@example.org>", "550 5.7.1 relaying denied"),
+        (RCPT, "250"),
+    ],
 }
 RECIPIENTS = {
     "Mail that goes elsewhere": ["anna@example.com", "ben@example.com", "carla@example.com"],

@@ -12,7 +12,7 @@ from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, Sp
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
-from smtprecv.policies import AcceptDomains, on_connect, on_data, on_hello, on_mail, on_message, on_rcpt
+from smtprecv.policies import AcceptDomains, Dnsbl, on_connect, on_data, on_hello, on_mail, on_message, on_rcpt
 from smtprecv.policy import (
     All,
     ConnectPolicy,
@@ -105,6 +105,7 @@ __all__ = [
     "Delivery",
     "DeliveryCheck",
     "Dialect",
+    "Dnsbl",
     "Domain",
     "Draft",
     "EnhancedStatus",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trio
@@ -230,6 +232,14 @@ def test_limits_that_serve_nobody_are_refused(limits: partial[Limits]) -> None:
     [name] = limits.keywords
     with pytest.raises(ConfigError, match=name):
         limits()
+
+
+def test_every_limit_is_in_the_manual() -> None:
+    """The table in docs/operating.md has the fields of Limits, each once."""
+    page = Path(__file__).parents[2] / "docs" / "operating.md"
+    [table] = re.findall(r"^\| name \| what it limits \|.*?\n\n", page.read_text(), re.DOTALL | re.MULTILINE)
+    names = [name for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall(r"\w+", row)]
+    assert sorted(field.name for field in fields(Limits)) == sorted(names)
 
 
 def _in_a_process_with(soft: int, hard: int, connections: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from smtprecv import (
     ClientLookup,
     Delivery,
     DeliveryCheck,
+    Dnsbl,
     EnhancedStatus,
     Entry,
     Envelope,
@@ -34,6 +35,7 @@ from smtprecv import (
     Message,
     Policy,
     QueueId,
+    Rate,
     Rcpt,
     RcptPolicy,
     Recipient,
@@ -167,6 +169,7 @@ policies: list[Policy] = [
     on_mail(no_bounces),
     Everything(),
     All(Ours(), only_ours, on_mail(no_bounces), All(Everything())),
+    Dnsbl("bl.example.org", "zen.example.org=127.0.0.2-11", nameservers=["192.0.2.53"], timeout=2),
 ]
 assert_type(only_ours, RcptPolicy)
 on_mail(without_client)  # type: ignore[arg-type]
@@ -184,7 +187,10 @@ async def program() -> None:
         opened: Spool = spool
         nursery.start_soon(run_queue, opened, Rows(), Hourly())
         server = Server(
-            SpoolIntake(spool), config=Config("mx.example.com"), policy=Ours(), limits=Limits(max_errors=10)
+            SpoolIntake(spool),
+            config=Config("mx.example.com"),
+            policy=Ours(),
+            limits=Limits(max_errors=10, connection_rate=Rate(60, seconds=60)),
         )
         listeners = await listen("127.0.0.1:0")
         assert_type(listeners, list[trio.SocketListener])
