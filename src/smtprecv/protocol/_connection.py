@@ -71,6 +71,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_assumed",
         "_buffer",
         "_config",
         "_envelope",
@@ -104,9 +105,15 @@ class Connection:
         self._replies_due = 0
         self._instead: tuple[ForwardPath, ...] = ()
         self._identity: str | None = None
+        self._assumed = Session()
         self._swallowed: tuple[int, Rejected] | None = None
         """Octets of a chunk that can't be obeyed, still to come, and what is to be said behind them."""
         self._is_ended = False
+
+    @property
+    def config(self) -> Config:
+        """What the session may do."""
+        return self._config
 
     @property
     def state(self) -> State:
@@ -192,15 +199,25 @@ class Connection:
         self._instead = tuple(forward_paths)
 
     def identify(self, identity: str) -> None:
-        """Let the open Auth, AuthResponse or Xclient, should it be accepted, make the client known by this name.
+        """Let the open Auth or AuthResponse, should it be accepted, make the client known by this name.
 
         The reply is still to be sent; one that refuses makes this void. The last call counts. LocalProtocolError, and
-        nothing has changed, if none of these is open.
+        nothing has changed, if neither is open.
         """
-        if not isinstance(self._open, Auth | AuthResponse | Xclient):
-            msg = "a client is identified by AUTH or XCLIENT alone"
+        if not isinstance(self._open, Auth | AuthResponse):
+            msg = "a client is identified by AUTH alone"
             raise LocalProtocolError(msg)
         self._identity = identity
+
+    def assume(self, session: Session) -> None:
+        """Let the open Xclient, should it be accepted, leave the session as this one; TLS and dialect stay.
+
+        As for ``identify``.
+        """
+        if not isinstance(self._open, Xclient):
+            msg = "a session is replaced by XCLIENT alone"
+            raise LocalProtocolError(msg)
+        self._assumed = session
 
     def secured(self, tls: Tls) -> Connection:
         """Give the session that begins inside TLS, after the 220 to STARTTLS; nothing said before is known in it.
@@ -242,7 +259,7 @@ class Connection:
         self._open = None
         if reply.is_ok:
             self._take_over(event)
-        self._instead, self._identity = (), None
+        self._instead, self._identity, self._assumed = (), None, Session()
         if following not in IN_TRANSACTION:
             self._envelope = None
         elif following is State.DATA:
@@ -307,7 +324,9 @@ class Connection:
             case Auth() | AuthResponse():
                 self._session = replace(self._session, identity=self._identity)
             case Xclient():
-                self._session = Session(None, False, self._identity, self._session.tls, self._session.dialect)  # noqa: FBT003
+                self._session = replace(self._assumed, tls=self._session.tls, dialect=self._session.dialect)
+                # It was the one who spoke for the client that was trusted.
+                self._config = replace(self._config, trusts_client=False)
             case Mail():
                 self._begin_transaction(event)
             case Rcpt():

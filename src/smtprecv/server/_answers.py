@@ -20,11 +20,11 @@ from smtprecv.protocol import (
     Auth,
     AuthResponse,
     Bdat,
-    Config,
     Connected,
     Connection,
     ConnectionClosed,
     Data,
+    Dialect,
     EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
@@ -47,9 +47,13 @@ from smtprecv.protocol import (
     Xclient,
     Xforward,
 )
-from smtprecv.server._hooks import RECIPIENT_OK, Hooks
-from smtprecv.server._intake import Incoming, Intake
+from smtprecv.server._auth import Authentication
+from smtprecv.server._hooks import RECIPIENT_OK
+from smtprecv.server._intake import Incoming
+from smtprecv.server._limits import Doorkeeper
+from smtprecv.server._role import Service
 from smtprecv.server._trouble import is_final, local_error, spool_trouble
+from smtprecv.server._xclient import Attributes, xclient, xforward
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -57,11 +61,12 @@ _COMMIT_TIMEOUT: Final = 300.0
 """Seconds; a client waits 10 minutes for the reply to its end of data (RFC 5321 section 4.5.3.2.6)."""
 
 _NOT_STORED: Final = Reply(451, "cannot store mail, try again later", EnhancedStatus(4, 3, 0))
-_NOT_HERE: Final = Reply(502, "not possible here", EnhancedStatus(5, 5, 1))
+_AUTHENTICATED: Final = Reply(235, "authentication successful", EnhancedStatus(2, 7, 0))
 _CHUNK_OK: Final = Reply(250, "chunk received", EnhancedStatus(2, 0, 0))
 _START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
 
 _FIXED: Final[Mapping[type[Event], Reply]] = {
+    StartTls: Reply(220, "ready to start TLS", EnhancedStatus(2, 0, 0)),
     Rset: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
     Noop: Reply(250, "ok", EnhancedStatus(2, 0, 0)),
     # RFC 5321 sections 3.5.3 and 7.3: who tells nothing answers 252, which promises nothing.
@@ -75,15 +80,24 @@ _FIXED: Final[Mapping[type[Event], Reply]] = {
 class Answers:
     """The answering half of a dialogue: one message at most is on its way in."""
 
-    def __init__(self, connection: Connection, client: Client, config: Config, hooks: Hooks, intake: Intake) -> None:
+    def __init__(self, connection: Connection, client: Client, service: Service, doorkeeper: Doorkeeper) -> None:
         """Answer the events of ``connection``."""
         self._connection = connection
         self._client = client
-        self._config = config
-        self._hooks = hooks
-        self._intake = intake
+        self._config = service.config
+        self._hooks = service.hooks
+        self._intake = service.intake
+        self._doorkeeper = doorkeeper
+        self._authentication = Authentication(service.hooks)
+        self._forwarded: dict[str, str | None] = {}
+        """What XFORWARD has said of the next message."""
         self._incoming: Incoming | None = None
         self._trouble = _NOT_STORED
+
+    def go_on(self, connection: Connection) -> None:
+        """Answer the events of ``connection``, which continues the other one inside TLS."""
+        self._connection = connection
+        self._forwarded.clear()
 
     async def answer(self, event: Event) -> Sequence[Reply]:
         """Give the replies that are due to an event: as many as the connection says, none where it asks for none.
@@ -118,7 +132,7 @@ class Answers:
             case Rcpt():
                 return (await self._rcpt(event),)
             case Mail():
-                return (await self._hooks.mail(self.client, event),)
+                return (await self._mail(event),)
             case Data():
                 return (await self._begin(),)
             case Hello():
@@ -129,9 +143,13 @@ class Answers:
                 return (reply,)
             case Help():
                 return (Reply(214, self._config.help_text, EnhancedStatus(2, 0, 0)),)
-            case StartTls() | Auth() | AuthResponse() | Xclient() | Xforward():
-                return (_NOT_HERE,)
-            case Rset() | Noop() | Vrfy() | Expn() | Quit():
+            case Auth() | AuthResponse():
+                return (await self._authenticate(event),)
+            case Xclient(attributes):
+                return (await self._become(dict(attributes)),)
+            case Xforward(attributes):
+                return (self._forward(dict(attributes)),)
+            case StartTls() | Rset() | Noop() | Vrfy() | Expn() | Quit():
                 return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
                 return ()
@@ -155,14 +173,56 @@ class Answers:
         assert envelope is not None, "the core tells of RCPT, DATA and mail data only inside a transaction"
         return envelope
 
+    @property
+    def _banner(self) -> Reply:
+        dialect = "LMTP" if self._config.dialect is Dialect.LMTP else "ESMTP"
+        return Reply(220, f"{self._config.hostname} {dialect}")
+
     async def _greet(self) -> Reply:
         self._client = await self._hooks.look_up(self.client)
         reply = await self._hooks.connect(self.client)
-        return Reply(220, f"{self._config.hostname} ESMTP") if reply.is_ok else reply
+        return self._banner if reply.is_ok else reply
 
     async def _hello(self, hello: Hello) -> Reply:
         reply = await self._hooks.hello(self.client, hello)
         return Reply(250, "\n".join((self._config.hostname, *hello.offers))) if reply.is_ok else reply
+
+    async def _authenticate(self, event: Auth | AuthResponse) -> Reply:
+        answer = await self._authentication.answer(self.client, event)
+        if isinstance(answer, Reply):
+            return answer
+        self._connection.identify(answer.name)
+        _log.info("%s: authenticated as %s", self.client.session_id, ascii(answer.name))
+        return _AUTHENTICATED
+
+    async def _become(self, attributes: Attributes) -> Reply:
+        """Take the client for whom XCLIENT says that it is, as if it had just connected."""
+        try:
+            client = xclient(self.client, attributes)
+        except ValueError as error:
+            return _bad_attribute(error)
+        reply = await self._hooks.connect(client)
+        if not reply.is_ok:
+            return reply
+        _log.info("%s: %s is now %s", client.session_id, self._client.address, client.address)
+        self._client = client
+        self._forwarded.clear()
+        self._connection.assume(client.session)
+        return self._banner
+
+    def _forward(self, attributes: Attributes) -> Reply:
+        """Remember where the next message comes from, for the record."""
+        forwarded = {**self._forwarded, **attributes}
+        try:
+            xforward(self.client, forwarded)
+        except ValueError as error:
+            return _bad_attribute(error)
+        self._forwarded = forwarded
+        return _FIXED[Noop]
+
+    async def _mail(self, mail: Mail) -> Reply:
+        reply = await self._hooks.mail(self.client, mail)
+        return (self._doorkeeper.transaction(self.client.address) or reply) if reply.is_ok else reply
 
     async def _rcpt(self, rcpt: Rcpt) -> Reply:
         answer = await self._hooks.rcpt(self.client, self._envelope, rcpt)
@@ -202,6 +262,7 @@ class Answers:
                 return await self._accept(incoming)
             refusal = verdict
         await self.close()
+        self._forwarded.clear()
         return [refusal or _NOT_STORED] * self._connection.replies_due
 
     async def _accept(self, incoming: Incoming) -> Sequence[Reply]:
@@ -210,14 +271,20 @@ class Answers:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
             replies = await self._commit(incoming)
         await self.close()
+        self._forwarded.clear()
         return replies
 
     async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
-        replies = _spread(await incoming.commit(self.client, self._envelope), self._connection.reply_spans)
+        client = xforward(self.client, self._forwarded) if self._forwarded else self.client
+        replies = _spread(await incoming.commit(client, self._envelope), self._connection.reply_spans)
         self._incoming = None
         for reply in replies:
             _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
         return replies
+
+
+def _bad_attribute(error: ValueError) -> Reply:
+    return Reply(501, f"bad attribute: {error}", EnhancedStatus(5, 5, 4))
 
 
 _WEIGHTS: Final[Mapping[Severity, int]] = {Severity.COMPLETION: 0, Severity.PERMANENT: 1, Severity.TRANSIENT: 2}
