@@ -62,14 +62,10 @@ class Resolver:
     async def records(self, name: str, kind: str) -> Answer | None:
         """Give what the first server that knows says to one question; None if none of them does.
 
-        It takes seconds for servers that don't answer, and can be cancelled at any time. ValueError for
-        a name that cannot be asked.
+        It takes seconds for servers that don't answer, and can be cancelled at any time. The name is one of the DNS, of
+        at most 253 octets: dnspython raises for any other.
         """
-        try:
-            query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD_SIZE)
-        except dns.exception.DNSException as error:
-            msg = f"not a name of the DNS: {error}"
-            raise ValueError(msg) from None
+        query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD_SIZE)
         for server in self._servers * _ROUNDS:
             with trio.move_on_after(_PATIENCE), suppress(OSError, trio.BrokenResourceError):
                 response = await self._ask(server, query)

@@ -190,6 +190,20 @@ def test_a_peer_without_an_address_is_held_to_the_total_only() -> None:
     assert door.enter(None) is None
 
 
+def test_without_a_rate_nothing_is_counted_by_time() -> None:
+    """By default a client may come, err and send as often as it likes, and the clock is not even asked."""
+
+    def no_clock() -> float:
+        raise AssertionError
+
+    door = Doorkeeper(Limits(), no_clock)
+    for _ in range(1000):
+        assert door.enter(ONE) is None
+        door.erred(ONE)
+        assert door.transaction(ONE) is None
+        door.leave(ONE)
+
+
 async def test_the_clock_is_trios(autojump_clock: trio.testing.MockClock) -> None:
     """Where no clock is given, time passes as for everything else in the program."""
     door = Doorkeeper(Limits(transaction_rate=Rate(1, 3600)))
