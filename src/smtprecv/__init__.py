@@ -1,20 +1,32 @@
 """Receive mail by SMTP in a Trio program, with the guarantees that mail servers make.
 
 A message answered 250 is on disk, and is tried until every recipient has it. The names here are
-the public ones; ``protocol`` is the sans-IO core for programs that bring their own I/O, and
-``testing`` holds contract suites for your own implementations.
+the public ones; ``protocol`` is the sans-IO core for programs that bring their own I/O, ``sasl`` has the
+mechanisms of AUTH for them, and ``testing`` holds contract suites for your own implementations.
 """
 
-from smtprecv import protocol, testing
+from smtprecv import protocol, sasl, testing
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
-from smtprecv.policies import AcceptDomains, Dnsbl, on_connect, on_data, on_hello, on_mail, on_message, on_rcpt
+from smtprecv.policies import (
+    AcceptDomains,
+    Dnsbl,
+    PasswordFile,
+    on_authenticate,
+    on_connect,
+    on_data,
+    on_hello,
+    on_mail,
+    on_message,
+    on_rcpt,
+)
 from smtprecv.policy import (
     All,
+    AuthPolicy,
     ConnectPolicy,
     DataPolicy,
     HelloPolicy,
@@ -22,6 +34,7 @@ from smtprecv.policy import (
     MessagePolicy,
     Policy,
     RcptPolicy,
+    ScramPolicy,
 )
 from smtprecv.protocol import (
     AddressLiteral,
@@ -56,6 +69,7 @@ from smtprecv.protocol import (
 )
 from smtprecv.queue import Report, run_once, run_queue
 from smtprecv.retry import Backoff, RetryPolicy
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 from smtprecv.server import (
     ClientLookup,
     Ident,
@@ -90,6 +104,7 @@ __all__ = [
     "AddressLiteral",
     "All",
     "Attempt",
+    "AuthPolicy",
     "Backoff",
     "Body",
     "ByMode",
@@ -111,12 +126,14 @@ __all__ = [
     "EnhancedStatus",
     "Entry",
     "Envelope",
+    "External",
     "ForwardPath",
     "FreshMail",
     "Hello",
     "HelloPolicy",
     "Host",
     "Ident",
+    "Identity",
     "Incoming",
     "Intake",
     "JsonNote",
@@ -134,6 +151,8 @@ __all__ = [
     "Notify",
     "Now",
     "OriginalRecipient",
+    "Password",
+    "PasswordFile",
     "Policy",
     "QueueId",
     "Rate",
@@ -149,6 +168,8 @@ __all__ = [
     "ReverseDns",
     "ReversePath",
     "RunInThread",
+    "ScramKeys",
+    "ScramPolicy",
     "Server",
     "Session",
     "SessionId",
@@ -167,6 +188,7 @@ __all__ = [
     "address_of",
     "all_entries",
     "listen",
+    "on_authenticate",
     "on_connect",
     "on_data",
     "on_hello",
@@ -179,6 +201,7 @@ __all__ = [
     "raise_file_limit",
     "run_once",
     "run_queue",
+    "sasl",
     "testing",
     "utc_now",
 ]

@@ -12,6 +12,7 @@ from smtprecv.errors import ConfigError
 from smtprecv.message import Client, Redirect
 from smtprecv.policy import (
     All,
+    AuthPolicy,
     ConnectPolicy,
     DataPolicy,
     HelloPolicy,
@@ -19,6 +20,7 @@ from smtprecv.policy import (
     MessagePolicy,
     Policy,
     RcptPolicy,
+    ScramPolicy,
 )
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
 from smtprecv.server._intake import Incoming
@@ -31,8 +33,17 @@ _ACCEPTED: Final = Reply(250, "ok")
 _SENDER_OK: Final = Reply(250, "sender ok", EnhancedStatus(2, 1, 0))
 RECIPIENT_OK: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
 
-_KINDS: Final = (ConnectPolicy, HelloPolicy, MailPolicy, RcptPolicy, DataPolicy, MessagePolicy)
-_NAMES: Final = ("connect", "hello", "mail", "rcpt", "data", "message")
+_KINDS: Final = (
+    ConnectPolicy,
+    HelloPolicy,
+    AuthPolicy,
+    ScramPolicy,
+    MailPolicy,
+    RcptPolicy,
+    DataPolicy,
+    MessagePolicy,
+)
+_NAMES: Final = ("connect", "hello", "authenticate", "scram_keys", "mail", "rcpt", "data", "message")
 
 
 @final
