@@ -21,6 +21,7 @@ from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
+from smtprecv.policies import read_user
 from smtprecv.protocol import Config, parse_host
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, parse_address
@@ -42,6 +43,9 @@ _UNITS: Final = {
     "d": dt.timedelta(days=1),
 }
 _LONGEST: Final = dt.timedelta(days=3650)
+
+_SILENT: Final[Mapping[str, object]] = {"log": LogTarget(), "log_name": "smtprecv", "log_facility": "mail"}
+"""What a command has that writes no log."""
 
 _CONFIG: Final = Config("localhost")
 _LIMITS: Final = Limits()
@@ -78,6 +82,9 @@ class Options(argparse.Namespace):
     runqueue: bool
     json: bool
     ids: list[QueueId]
+    file: Path
+    user: str
+    delete: bool
 
     @property
     def delivery(self) -> Delivery | None:
@@ -108,12 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (add_arguments, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
-        command.add_argument("--queue", required=True, metavar="DIR", type=_value(_folder), help="the queue's folder")
         add_arguments(command)
     return parser
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
+    _add_queue(parser)
     add = parser.add_argument
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--listen", action="append", default=[], metavar="HOST:PORT", type=_value(_address),
@@ -140,13 +147,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
+    _add_queue(parser)
     _add_delivery(parser, is_required=True)
     _add_log(parser)
     _add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
 
 
 def _add_showqueue(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(log=LogTarget(), log_name="smtprecv", log_facility="mail")
+    _add_queue(parser)
+    parser.set_defaults(**_SILENT)
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
         "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
@@ -155,6 +164,19 @@ def _add_showqueue(parser: argparse.ArgumentParser) -> None:
     )
     _add_where(parser, "also ask there who has a message already, though that is not recorded yet", is_required=False)
     _add_ids(parser, "show this message; by default all")
+
+
+def _add_passwd(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.set_defaults(**_SILENT)
+    add("--delete", action="store_true", help="delete the user")
+    add("file", metavar="FILE", type=_value(_path), help="the password file, made if it is not there")
+    add("user", metavar="USER", type=_value(read_user), help="whose password it is")
+    parser.epilog = "The password is asked for on the terminal, or is the first line of standard input."
+
+
+def _add_queue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queue", required=True, metavar="DIR", type=_value(_path), help="the queue's folder")
 
 
 def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
@@ -193,6 +215,7 @@ _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], s
     "serve": (_add_serve, "receive mail, and run the queue"),
     "runqueue": (_add_runqueue, "try once what is due, or the messages named"),
     "showqueue": (_add_showqueue, "show the messages in the queue"),
+    "passwd": (_add_passwd, "set a user's password in a password file"),
 }
 
 _NUMBERS: Final[Sequence[tuple[str, int, int]]] = (
@@ -258,7 +281,7 @@ def _address(text: str) -> str:
     return text
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     if not text or "\0" in text:
         msg = f"{text!r} is not a path"
         raise ValueError(msg)
