@@ -85,6 +85,27 @@ def test_replace(path: Path, run: Run) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_owner(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may set a password in a server's file: the new file is the server's, as the old one was."""
+    path.write_bytes(with_keys(b"", "ben", OLD))
+    inode, fstat = path.stat().st_ino, os.fstat
+    owners: list[tuple[int, int]] = []
+
+    def of_another(descriptor: int) -> os.stat_result:
+        mode, number, device, links, uid, gid, *rest = fstat(descriptor)
+        is_old = number == inode
+        return os.stat_result((mode, number, device, links, uid + is_old, gid, *rest))
+
+    def chown(name: str, uid: int, gid: int) -> None:
+        assert Path(name).parent == path.parent
+        owners.append((uid, gid))
+
+    monkeypatch.setattr(os, "fstat", of_another)
+    monkeypatch.setattr(os, "chown", chown)
+    assert run("anna") == 0
+    assert owners == [(os.geteuid() + 1, path.stat().st_gid)]
+
+
 def test_fresh_salt(path: Path, run: Run) -> None:
     """The same password set twice is not the same line."""
     run("anna")
