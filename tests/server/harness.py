@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,9 +15,13 @@ import trio.testing
 from smtprecv.message import Client, Message, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config, Envelope, Reply
-from smtprecv.server import Incoming, Limits
+from smtprecv.server import Incoming, Intake, Limits
 from smtprecv.server._dialogue import Dialogue
 from smtprecv.server._hooks import Hooks
+from smtprecv.server._limits import Doorkeeper
+from smtprecv.server._networks import Networks
+from smtprecv.server._role import Service
+from smtprecv.server._tls import TlsSource
 
 CONFIG = Config(hostname="mx.example", max_message_size=100_000)
 CLIENT = Client(SessionId("s1"), None, None)
@@ -151,6 +156,31 @@ class Peer:
             assert (await self.ask(line)).startswith("250")
 
 
+def talk(  # noqa: PLR0917
+    stream: trio.abc.Stream,
+    client: Client = CLIENT,
+    config: Config = CONFIG,
+    hooks: Hooks | None = None,
+    intake: Intake | None = None,
+    limits: Limits | None = None,
+    tls: ssl.SSLContext | TlsSource | None = None,
+    *,
+    implicit_tls: bool = False,
+    xclient_from: Networks | None = None,
+) -> Dialogue:
+    """Prepare a dialogue over a stream."""
+    service = Service(
+        config,
+        hooks or Hooks(None),
+        intake or Memory(),
+        limits or Limits(),
+        tls=tls,
+        implicit_tls=implicit_tls,
+        xclient_from=xclient_from,
+    )
+    return Dialogue(stream, client, service, Doorkeeper(service.limits))
+
+
 @asynccontextmanager
 async def dialogue(
     intake: Memory, policy: Policy | None = None, limits: Limits | None = None, client: Client = CLIENT
@@ -158,7 +188,7 @@ async def dialogue(
     """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        held = Dialogue(ours, client, CONFIG, Hooks(policy), intake, limits or Limits())
+        held = talk(ours, client, CONFIG, Hooks(policy), intake, limits)
         nursery.start_soon(held.run)
         peer = Peer(theirs)
         peer.greeting = await peer.reply()

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import trio
 
@@ -41,7 +40,6 @@ from smtprecv.protocol import (
     Rejected,
     Reply,
     Rset,
-    Severity,
     StartTls,
     Vrfy,
     Xclient,
@@ -52,8 +50,9 @@ from smtprecv.server._hooks import RECIPIENT_OK
 from smtprecv.server._intake import Incoming
 from smtprecv.server._limits import Doorkeeper
 from smtprecv.server._role import Service
-from smtprecv.server._trouble import is_final, local_error, spool_trouble
-from smtprecv.server._xclient import Attributes, xclient, xforward
+from smtprecv.server._spread import spread
+from smtprecv.server._trouble import local_error, spool_trouble
+from smtprecv.server._xclient import xclient, xforward
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -64,6 +63,8 @@ _NOT_STORED: Final = Reply(451, "cannot store mail, try again later", EnhancedSt
 _AUTHENTICATED: Final = Reply(235, "authentication successful", EnhancedStatus(2, 7, 0))
 _CHUNK_OK: Final = Reply(250, "chunk received", EnhancedStatus(2, 0, 0))
 _START_MAIL: Final = Reply(354, "end data with <CR><LF>.<CR><LF>")
+
+_Attributes: TypeAlias = tuple[tuple[str, str | None], ...]
 
 _FIXED: Final[Mapping[type[Event], Reply]] = {
     StartTls: Reply(220, "ready to start TLS", EnhancedStatus(2, 0, 0)),
@@ -89,7 +90,7 @@ class Answers:
         self._intake = service.intake
         self._doorkeeper = doorkeeper
         self._authentication = Authentication(service.hooks)
-        self._forwarded: dict[str, str | None] = {}
+        self._forwarded: _Attributes = ()
         """What XFORWARD has said of the next message."""
         self._incoming: Incoming | None = None
         self._trouble = _NOT_STORED
@@ -97,7 +98,7 @@ class Answers:
     def go_on(self, connection: Connection) -> None:
         """Answer the events of ``connection``, which continues the other one inside TLS."""
         self._connection = connection
-        self._forwarded.clear()
+        self._forwarded = ()
 
     async def answer(self, event: Event) -> Sequence[Reply]:
         """Give the replies that are due to an event: as many as the connection says, none where it asks for none.
@@ -146,9 +147,9 @@ class Answers:
             case Auth() | AuthResponse():
                 return (await self._authenticate(event),)
             case Xclient(attributes):
-                return (await self._become(dict(attributes)),)
+                return (await self._become(attributes),)
             case Xforward(attributes):
-                return (self._forward(dict(attributes)),)
+                return (self._forward(attributes),)
             case StartTls() | Rset() | Noop() | Vrfy() | Expn() | Quit():
                 return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
@@ -195,7 +196,7 @@ class Answers:
         _log.info("%s: authenticated as %s", self.client.session_id, ascii(answer.name))
         return _AUTHENTICATED
 
-    async def _become(self, attributes: Attributes) -> Reply:
+    async def _become(self, attributes: _Attributes) -> Reply:
         """Take the client for whom XCLIENT says that it is, as if it had just connected."""
         try:
             client = xclient(self.client, attributes)
@@ -206,13 +207,13 @@ class Answers:
             return reply
         _log.info("%s: %s is now %s", client.session_id, self._client.address, client.address)
         self._client = client
-        self._forwarded.clear()
+        self._forwarded = ()
         self._connection.assume(client.session)
         return self._banner
 
-    def _forward(self, attributes: Attributes) -> Reply:
+    def _forward(self, attributes: _Attributes) -> Reply:
         """Remember where the next message comes from, for the record."""
-        forwarded = {**self._forwarded, **attributes}
+        forwarded = tuple(dict((*self._forwarded, *attributes)).items())
         try:
             xforward(self.client, forwarded)
         except ValueError as error:
@@ -262,7 +263,7 @@ class Answers:
                 return await self._accept(incoming)
             refusal = verdict
         await self.close()
-        self._forwarded.clear()
+        self._forwarded = ()
         return [refusal or _NOT_STORED] * self._connection.replies_due
 
     async def _accept(self, incoming: Incoming) -> Sequence[Reply]:
@@ -271,12 +272,12 @@ class Answers:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
             replies = await self._commit(incoming)
         await self.close()
-        self._forwarded.clear()
+        self._forwarded = ()
         return replies
 
     async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
         client = xforward(self.client, self._forwarded) if self._forwarded else self.client
-        replies = _spread(await incoming.commit(client, self._envelope), self._connection.reply_spans)
+        replies = spread(await incoming.commit(client, self._envelope), self._connection.reply_spans)
         self._incoming = None
         for reply in replies:
             _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
@@ -285,19 +286,3 @@ class Answers:
 
 def _bad_attribute(error: ValueError) -> Reply:
     return Reply(501, f"bad attribute: {error}", EnhancedStatus(5, 5, 4))
-
-
-_WEIGHTS: Final[Mapping[Severity, int]] = {Severity.COMPLETION: 0, Severity.PERMANENT: 1, Severity.TRANSIENT: 2}
-"""Which reply stands for several: where one of them may still be had, all are sent again."""
-
-
-def _spread(replies: Sequence[Reply], spans: Sequence[int]) -> Sequence[Reply]:
-    """Give one reply for each span of recipients; an intake gives one for all of them, or one for each recipient."""
-    if not all(is_final(reply) for reply in replies) or len(replies) not in {1, sum(spans)}:
-        msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
-        raise ValueError(msg)
-    if len(replies) == 1:
-        return [*replies] * len(spans)
-    ends = list(accumulate(spans))
-    groups = (replies[end - span : end] for span, end in zip(spans, ends, strict=True))
-    return [max(group, key=lambda reply: _WEIGHTS[reply.severity]) for group in groups]

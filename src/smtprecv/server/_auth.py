@@ -37,17 +37,14 @@ class Authentication:
         """Give the next challenge as a 334, who the client was shown to be, or the refusal that ends the exchange."""
         exchange, self._exchange = self._exchange, None
         try:
-            match event:
-                case Auth(mechanism, response):
-                    exchange = self._begin(client, mechanism)
-                    step = advance(exchange)
-                    if response is not None:
-                        step = advance(exchange, response)
-                case AuthResponse(octets):
-                    # RFC 4954 section 4: 501 to the client that gives up.
-                    if exchange is None or octets is None:
-                        return _CANCELLED
-                    step = advance(exchange, octets)
+            if isinstance(event, Auth):
+                exchange = self._begin(client, event.mechanism)
+                challenge = advance(exchange)
+                step = challenge if event.initial_response is None else advance(exchange, event.initial_response)
+            elif exchange is None or event.octets is None:
+                return _CANCELLED  # RFC 4954 section 4: 501 to the client that gives up
+            else:
+                step = advance(exchange, event.octets)
             if isinstance(step, ScramStart):
                 exchange = step.proceed(await self._keys(client, step), nonce=secrets.token_urlsafe(_NONCE_SIZE))
                 step = advance(exchange)

@@ -5,6 +5,7 @@ The one place where a policy is called. What it raises comes through; an answer 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, ParamSpec, final
 
@@ -23,6 +24,7 @@ from smtprecv.policy import (
     ScramPolicy,
 )
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.sasl import CREDENTIALS_INVALID, External, Identity, Password, ScramKeys
 from smtprecv.server._intake import Incoming
 from smtprecv.server._peer import Lookups
 from smtprecv.server._trouble import is_final
@@ -52,10 +54,14 @@ class Hooks:
 
     def __init__(self, policy: Policy | None, lookups: Lookups | None = None) -> None:
         """Look up which hooks ``policy`` has; None has none. ConfigError for an object without any."""
+        self.secret: Final = secrets.token_bytes(32)
+        """What the keys of a user who is not there are made of, the same ones as long as this process lives."""
         self._lookups = lookups or Lookups()
         policies = [] if policy is None else list(_single(policy))
         self._connect = [each.connect for each in policies if isinstance(each, ConnectPolicy)]
         self._hello = [each.hello for each in policies if isinstance(each, HelloPolicy)]
+        self._authenticate = [each.authenticate for each in policies if isinstance(each, AuthPolicy)]
+        self._scram_keys = [each.scram_keys for each in policies if isinstance(each, ScramPolicy)]
         self._mail = [each.mail for each in policies if isinstance(each, MailPolicy)]
         self._rcpt = [each.rcpt for each in policies if isinstance(each, RcptPolicy)]
         self._data = [each.data for each in policies if isinstance(each, DataPolicy)]
@@ -72,6 +78,32 @@ class Hooks:
     async def hello(self, client: Client, hello: Hello) -> Reply:
         """Answer HELO or EHLO."""
         return await _ask(self._hello, _ACCEPTED, client, hello)
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The mechanisms of AUTH for which there is somebody to ask, the best first."""
+        scram = ("SCRAM-SHA-256",) if self._scram_keys else ()
+        return ("EXTERNAL", *scram, "PLAIN", "LOGIN") if self._authenticate else scram
+
+    async def authenticate(self, client: Client, credentials: Password | External) -> Identity | Reply:
+        """Answer what a client brings: the first policy that knows it decides, else the last that does not."""
+        answer: Identity | Reply = CREDENTIALS_INVALID
+        for hook in self._authenticate:
+            answer = await hook(client, credentials)
+            if isinstance(answer, Identity):
+                break
+            if not (is_final(answer) and not answer.is_ok):
+                msg = f"a hook answered {answer}, which is neither an identity nor a refusal"
+                raise ValueError(msg)
+        return answer
+
+    async def scram_keys(self, client: Client, user: str) -> ScramKeys | None:
+        """Give the keys of a user from the first policy that has some."""
+        for hook in self._scram_keys:
+            keys = await hook(client, user)
+            if keys is not None:
+                return keys
+        return None
 
     async def mail(self, client: Client, mail: Mail) -> Reply:
         """Answer MAIL."""

@@ -1,8 +1,8 @@
-"""What one client, one network and all of them together may take: limits, most of them on by default
-(RFC 5321 section 7.8).
+"""What one client, one network and all of them together may take: limits, most of them on by default.
 
-``Limits`` is the setting; ``Doorkeeper`` counts who is in, and holds clients and networks to the rates. What
-is counted by open connections is forgotten with them; what is counted by time has a bounded memory.
+Such limits are a server's own (RFC 5321 section 7.8). ``Limits`` is the setting; ``Doorkeeper`` counts who is in, and
+holds clients and networks to the rates. What is counted by open connections is forgotten with them; what is counted
+by time has a bounded memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Limits:
     the time that each 5yz reply waits after the first ``tarpit_after`` ones. ``max_idle_commands``: RSET,
     NOOP, HELP, VRFY, EXPN, HELO and EHLO since the last accepted message; each one more counts as an error.
     ``max_auth_failures``: in one session, which then ends; at least 3. ``auth_failure_delay``: the time that the reply
-    to each of them waits. ``max_transactions``: of one session; None is no limit.
+    to each of them waits.
 
     Time. ``idle_timeout``: for one request of a client, from the moment that the server waits for it (RFC 5321
     section 4.5.3.2.7: at least 5 minutes), and ``1 / min_data_rate`` more for each octet. ``session_timeout``: for
@@ -68,7 +68,6 @@ class Limits:
     connection_rate: Rate | None = None
     error_rate: Rate | None = None
     transaction_rate: Rate | None = None
-    max_transactions: int | None = None
     tarpit_after: int = 10
     tarpit_delay: float = 1.0
     max_auth_failures: int = 5
@@ -85,7 +84,6 @@ class Limits:
             "max_errors": (self.max_errors, 5),
             "max_idle_commands": (self.max_idle_commands, 1),
             "network_factor": (self.network_factor, 1),
-            "max_transactions": (1 if self.max_transactions is None else self.max_transactions, 1),
             "tarpit_after": (self.tarpit_after, 0),
             "tarpit_delay": (self.tarpit_delay, 0),
             "max_auth_failures": (self.max_auth_failures, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 from smtprecv.errors import ConfigError
 from smtprecv.message import Client
@@ -32,32 +32,36 @@ class Role:
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Service:
     """All that a session at some listeners depends on."""
 
-    config: Config
-    hooks: Hooks
-    intake: Intake
-    limits: Limits = Limits()
-    tls: ssl.SSLContext | TlsSource | None = None
-    implicit_tls: bool = False
-    proxy_from: Networks = Networks()
-    xclient_from: Networks = Networks()
-    trusted: Networks = Networks()
-
-    def __post_init__(self) -> None:
-        """Refuse TLS without a certificate."""
-        if self.tls is None and (self.implicit_tls or self.config.requires_tls):
-            msg = "TLS is demanded, but there is no certificate: tls"
+    def __init__(
+        self,
+        config: Config,
+        hooks: Hooks,
+        intake: Intake,
+        limits: Limits,
+        *,
+        tls: ssl.SSLContext | TlsSource | None = None,
+        implicit_tls: bool = False,
+        proxy_from: Networks | None = None,
+        xclient_from: Networks | None = None,
+    ) -> None:
+        """Put it together; ConfigError where TLS is demanded without a certificate."""
+        if tls is None and (implicit_tls or config.requires_tls):
+            msg = "TLS is demanded, and there is no certificate for it: tls"
             raise ConfigError(msg)
+        self.hooks: Final = hooks
+        self.intake: Final = intake
+        self.limits: Final = limits
+        self.tls: Final = tls
+        self.implicit_tls: Final = implicit_tls
+        self.proxy_from: Final = proxy_from or Networks()
+        # What can be offered follows from what is there.
+        self.config: Final = replace(config, starttls=tls is not None, auth=hooks.mechanisms)
+        self._xclient_from: Final = xclient_from or Networks()
+        self._trusting: Final = replace(self.config, trusts_client=True, xclient=True)
 
     def config_for(self, client: Client) -> Config:
-        """Give the settings of a session with this client: what can be offered follows from what is there."""
-        return replace(
-            self.config,
-            starttls=self.tls is not None,
-            auth=self.hooks.mechanisms,
-            xclient=client.address in self.xclient_from,
-            trusts_client=client.address in self.trusted,
-        )
+        """Give the settings of a session with this client."""
+        return self._trusting if client.address in self._xclient_from else self.config
