@@ -28,7 +28,9 @@ BETWEEN_LAYERS = {
     "smtprecv.resolver.Answer",
     "smtprecv.resolver.Resolver",
     "smtprecv.server.INHERITED",
+    "smtprecv.server.host_in",
     "smtprecv.server.parse_address",
+    "smtprecv.server.parse_network",
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
@@ -36,8 +38,9 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",
 }
-"""What one layer shows to those above it, and not to users: how --listen is read, how password files are written,
-how deliveries write trace fields, how a group of exceptions is told apart, how the DNS is asked."""
+"""What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
+how password files are written, how deliveries write trace fields, how a group of exceptions is told apart, how the DNS
+is asked."""
 
 MODULES = [
     module.name

@@ -34,6 +34,7 @@ from smtprecv import (
     Ident,
     Identity,
     Limits,
+    Listener,
     Mail,
     Message,
     Password,
@@ -231,7 +232,7 @@ async def program() -> None:
             limits=Limits(max_errors=10, connection_rate=Rate(60, seconds=60)),
         )
         listeners = await listen("127.0.0.1:0")
-        assert_type(listeners, list[trio.SocketListener])
+        assert_type(listeners, list[Listener])
         await nursery.start(server.serve, listeners)
         server.drain(grace=5)
         await Server(SpoolIntake(spool), host_lookup=Known(), max_messages=1).talk(trio.testing.memory_stream_pair()[0])

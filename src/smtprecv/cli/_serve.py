@@ -25,6 +25,7 @@ from smtprecv.server import (
     INHERITED,
     Ident,
     Limits,
+    Listener,
     ReverseDns,
     Server,
     SpoolIntake,
@@ -101,7 +102,7 @@ def _signals() -> Generator[AsyncIterator[int], None, None]:
         raise
 
 
-async def _receive(server: Server, listeners: Sequence[trio.SocketListener]) -> None:
+async def _receive(server: Server, listeners: Sequence[Listener]) -> None:
     addresses = [address_of(listener) for listener in listeners]
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)
@@ -145,9 +146,9 @@ async def _stop_on_signals(
 
 
 @asynccontextmanager
-async def _listening(addresses: Sequence[str]) -> AsyncGenerator[list[trio.SocketListener], None]:
+async def _listening(addresses: Sequence[str]) -> AsyncGenerator[list[Listener], None]:
     """Open the listeners of all addresses, and close them at the end."""
-    listeners: list[trio.SocketListener] = []
+    listeners: list[Listener] = []
     try:
         for address in addresses:
             try:
@@ -157,8 +158,9 @@ async def _listening(addresses: Sequence[str]) -> AsyncGenerator[list[trio.Socke
                 raise OSError(error.errno, text) from error
         yield listeners
     finally:
-        for listener in listeners:
-            listener.socket.close()
+        with trio.CancelScope(shield=True):
+            for listener in listeners:
+                await listener.aclose()
 
 
 def _delivery(options: Options) -> Delivery | None:
@@ -180,9 +182,7 @@ def _refuse_open_relay(options: Options) -> None:
             _refuse(f"--listen {address}")
 
 
-def _refuse_open_sockets(
-    options: Options, listeners: Sequence[trio.SocketListener], stream: trio.abc.Stream | None
-) -> None:
+def _refuse_open_sockets(options: Options, listeners: Sequence[Listener], stream: trio.abc.Stream | None) -> None:
     """Nor does anybody by sockets that were opened by somebody else."""
     if options.accept_domain or options.accept_any:
         return

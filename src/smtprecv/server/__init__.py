@@ -3,11 +3,13 @@
 from smtprecv.server._ident import Ident
 from smtprecv.server._intake import Incoming, Intake, SpoolIntake
 from smtprecv.server._limits import Limits, raise_file_limit
-from smtprecv.server._listen import INHERITED, address_of, listen, parse_address
+from smtprecv.server._listen import INHERITED, Listener, address_of, host_in, listen, parse_address
+from smtprecv.server._networks import Network, Networks, parse_network
 from smtprecv.server._peer import ClientLookup
 from smtprecv.server._rates import Rate
 from smtprecv.server._reverse_dns import ReverseDns
 from smtprecv.server._server import Server
+from smtprecv.server._unix import UnixListener
 
 __all__ = [
     "INHERITED",
@@ -16,12 +18,18 @@ __all__ = [
     "Incoming",
     "Intake",
     "Limits",
+    "Listener",
+    "Network",
+    "Networks",
     "Rate",
     "ReverseDns",
     "Server",
     "SpoolIntake",
+    "UnixListener",
     "address_of",
+    "host_in",
     "listen",
     "parse_address",
+    "parse_network",
     "raise_file_limit",
 ]
