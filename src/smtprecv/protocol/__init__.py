@@ -49,7 +49,7 @@ from smtprecv.protocol._events import (
     Xclient,
     Xforward,
 )
-from smtprecv.protocol._grammar import parse_forward_path, parse_host, parse_mailbox, parse_reverse_path
+from smtprecv.protocol._grammar import parse_forward_path, parse_hello, parse_host, parse_mailbox, parse_reverse_path
 from smtprecv.protocol._reply import EnhancedStatus, Reply, Severity
 from smtprecv.protocol._state import ENDS_GROUP, TRANSITIONS, State, after_reply
 from smtprecv.protocol._xtext import Xtext
@@ -111,6 +111,7 @@ __all__ = [
     "Xtext",
     "after_reply",
     "parse_forward_path",
+    "parse_hello",
     "parse_host",
     "parse_mailbox",
     "parse_reverse_path",

@@ -34,7 +34,7 @@ from smtprecv.protocol._events import (
     Xforward,
 )
 from smtprecv.protocol._extensions import offers
-from smtprecv.protocol._grammar import read_forward_path, read_reverse_path
+from smtprecv.protocol._grammar import parse_hello, read_forward_path, read_reverse_path
 from smtprecv.protocol._parameters import (
     MAIL_PARAMETERS,
     NO_MAIL_PARAMETERS,
@@ -95,9 +95,6 @@ LINE_SIZES: Final[Mapping[bytes, int]] = {
 _NOT_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _FROM: Final = re.compile(r"FROM: *", re.IGNORECASE)
 _TO: Final = re.compile(r"TO: *", re.IGNORECASE)
-# Wider than RFC 5321 section 4.1.1.1: underscores and lone labels are what real clients say. Still nothing
-# that could mean something else in a trace field.
-_HELLO: Final = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:_-]+\])")
 # RFC 3030 section 2; 20 digits, as RFC 1870 section 6.1 has them
 _BDAT: Final = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
 # RFC 4422 section 3.1: sasl-mech
@@ -158,8 +155,10 @@ def _parse_hello(text: str, context: Context, dialect: Dialect, *, is_extended: 
     # RFC 2033 section 4.1: HELO and EHLO are not recognized in LMTP, nor is LHLO in SMTP.
     if context.config.dialect is not dialect:
         raise Refusal(UNKNOWN_COMMAND)
-    if not _HELLO.fullmatch(text):
-        raise Refusal(BAD_HELLO)
+    try:
+        parse_hello(text)
+    except ValueError:
+        raise Refusal(BAD_HELLO) from None
     return Hello(text, is_extended, offers(context.config, context.session) if is_extended else ())
 
 
