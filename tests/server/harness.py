@@ -156,7 +156,7 @@ class Peer:
             assert (await self.ask(line)).startswith("250")
 
 
-def talk(  # noqa: PLR0917
+def talk(
     stream: trio.abc.Stream,
     client: Client = CLIENT,
     config: Config = CONFIG,
