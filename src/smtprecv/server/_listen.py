@@ -1,6 +1,6 @@
 """Listening sockets, from addresses as people write them.
 
-One table says what stands before the colon in the place of a host, and what opens such an address.
+What is no TCP address begins with a word and a colon, in the place of a host.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Give the IPv4 address that a mapped address stands for (RFC 4291 section 2.5.5.2); any other as it is."""
+    """Give the IPv4 address that a mapped address stands for (RFC 4291); any other as it is."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
