@@ -7,42 +7,31 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeVar, final
+from typing import Final, NoReturn, final
 
 from smtprecv.cli._log import FACILITIES, LogTarget, read_log_name, read_log_target
 from smtprecv.cli._terminal import printable
-from smtprecv.deliveries import Maildir
+from smtprecv.cli._values import (
+    MakeDelivery,
+    read_address,
+    read_delivery,
+    read_duration,
+    read_host,
+    read_number,
+    read_path,
+    read_queue_id,
+    value,
+)
 from smtprecv.delivery import Delivery
-from smtprecv.errors import ConfigError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
 from smtprecv.policies import read_user
-from smtprecv.protocol import Config, parse_host
+from smtprecv.protocol import Config
 from smtprecv.retry import Backoff
-from smtprecv.server import Limits, parse_address
-
-
-class MakeDelivery(Protocol):
-    """Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
-
-    def __call__(self, *, hostname: str, envelope_to: bool = False) -> Delivery:
-        """Make one; touch nothing."""
-        ...
-
-
-_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd])")
-_UNITS: Final = {
-    "s": dt.timedelta(seconds=1),
-    "m": dt.timedelta(minutes=1),
-    "h": dt.timedelta(hours=1),
-    "d": dt.timedelta(days=1),
-}
-_LONGEST: Final = dt.timedelta(days=3650)
+from smtprecv.server import Limits, Network, parse_network
 
 _SILENT: Final[Mapping[str, object]] = {"log": LogTarget(), "log_name": "smtprecv", "log_facility": "mail"}
 """What a command has that writes no log."""
@@ -68,6 +57,17 @@ class Options(argparse.Namespace):
     reverse_dns: bool
     ident: bool
     listen: list[str]
+    tls_listen: list[str]
+    lmtp_listen: list[str]
+    lmtp_direct: bool
+    tls_cert: Path | None
+    tls_key: Path | None
+    require_tls: bool
+    auth_file: Path | None
+    auth_without_tls: bool
+    require_auth: bool
+    proxy_from: list[Network]
+    xclient_from: list[Network]
     accept_domain: list[str]
     accept_any: bool
     max_message_size: int
@@ -121,29 +121,57 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_queue(parser)
+    _add_listeners(parser)
     add = parser.add_argument
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--listen", action="append", default=[], metavar="HOST:PORT", type=_value(_address),
-        help="where to listen, [::1]:PORT for IPv6; port 0 lets the system choose; fd:N is a listening socket "
-        "that was inherited; may be repeated")  # fmt: skip
-    where.add_argument("--stdio", action="store_true",
-        help="hold one session over standard input and output, and end")  # fmt: skip
-    add("--messages", metavar="N", type=_value(_number(1)), help="end after so many messages were accepted")
+    add("--messages", metavar="N", type=value(read_number(1)), help="end after so many messages were accepted")
     _add_delivery(parser, is_required=False)
-    accept = parser.add_mutually_exclusive_group()
-    accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=_value(_host),
-        help="take mail for every local part of this domain, and for no other domain; may be repeated")  # fmt: skip
-    accept.add_argument("--accept-any", action="store_true", help="take mail for everybody, and not only on loopback")
+    _add_who(parser)
     for name, default, least in _NUMBERS:
         metavar = "OCTETS" if name.endswith("size") else "N"
-        add(f"--{name}", metavar=metavar, type=_value(_number(least)), default=default, help="default %(default)s")
-    add("--grace", metavar="DURATION", type=_value(_duration), default="10s",
+        add(f"--{name}", metavar=metavar, type=value(read_number(least)), default=default, help="default %(default)s")
+    add("--grace", metavar="DURATION", type=value(read_duration), default="10s",
         help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
+    _add_log(parser)
+    add("--no-runqueue", dest="runqueue", action="store_false", help="only receive; the queue is run by somebody else")
+
+
+def _add_listeners(parser: argparse.ArgumentParser) -> None:
+    """Define where mail comes in, and how it is protected there."""
+    add = parser.add_argument
+    for name, text in _LISTENERS:
+        add(f"--{name}", action="append", default=[], metavar="ADDRESS", type=value(read_address), help=text)
+    add("--stdio", action="store_true", help="hold one session over standard input and output, and end")
+    add("--lmtp-direct", action="store_true",
+        help="deliver what comes by LMTP before it is answered for, without the queue")  # fmt: skip
+    add("--tls-cert", metavar="FILE", type=value(read_path),
+        help="the certificate and its chain, for STARTTLS and --tls-listen; read again when it changes")  # fmt: skip
+    add("--tls-key", metavar="FILE", type=value(read_path), help="its key, without a password")
+    add("--require-tls", action="store_true", help="take mail inside TLS only")
+    parser.epilog = (
+        "ADDRESS is HOST:PORT, [::1]:PORT for IPv6, port 0 for one that the system chooses; "
+        "unix:/PATH[,mode=660][,owner=USER][,group=GROUP]; fd:N, a listening socket that was inherited; or "
+        "systemd[:NAME]. Options with ADDRESS or NETWORK may be repeated."
+    )
+
+
+def _add_who(parser: argparse.ArgumentParser) -> None:
+    """Define who may send to whom, and who is believed what."""
+    add = parser.add_argument
+    accept = parser.add_mutually_exclusive_group()
+    accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=value(read_host),
+        help="take mail for every local part of this domain, and for no other domain; may be repeated")  # fmt: skip
+    accept.add_argument("--accept-any", action="store_true", help="take mail for everybody, and not only on loopback")
+    add("--auth-file", metavar="FILE", type=value(read_path),
+        help="offer AUTH to the users of this file (smtprecv passwd), who may send to anybody")  # fmt: skip
+    add("--auth-without-tls", action="store_true", help="offer AUTH in clear too")
+    add("--require-auth", action="store_true", help="take mail from users only")
+    add("--proxy-from", action="append", default=[], metavar="NETWORK", type=value(parse_network),
+        help="whoever connects from there is a proxy, which says for whom (PROXY protocol, 1 or 2)")  # fmt: skip
+    add("--xclient-from", action="append", default=[], metavar="NETWORK", type=value(parse_network),
+        help="offer XCLIENT and XFORWARD to whoever connects from there")  # fmt: skip
     add("--reverse-dns", action="store_true",
         help="look for the name of each client before the banner (needs smtprecv[dns])")  # fmt: skip
     add("--ident", action="store_true", help="ask the ident service of each client before the banner (RFC 1413)")
-    _add_log(parser)
-    add("--no-runqueue", dest="runqueue", action="store_false", help="only receive; the queue is run by somebody else")
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
@@ -170,25 +198,25 @@ def _add_passwd(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.set_defaults(**_SILENT)
     add("--delete", action="store_true", help="delete the user")
-    add("file", metavar="FILE", type=_value(_path), help="the password file, made if it is not there")
-    add("user", metavar="USER", type=_value(read_user), help="whose password it is")
+    add("file", metavar="FILE", type=value(read_path), help="the password file, made if it is not there")
+    add("user", metavar="USER", type=value(read_user), help="whose password it is")
     parser.epilog = "The password is asked for on the terminal, or is the first line of standard input."
 
 
 def _add_queue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", required=True, metavar="DIR", type=_value(_path), help="the queue's folder")
+    parser.add_argument("--queue", required=True, metavar="DIR", type=value(read_path), help="the queue's folder")
 
 
 def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", type=_value(_queue_id), help=text)
+    parser.add_argument("ids", nargs="*", metavar="ID", type=value(read_queue_id), help=text)
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--log", metavar="text|json|syslog|journal", type=_value(read_log_target), default="text",
+    add("--log", metavar="text|json|syslog|journal", type=value(read_log_target), default="text",
         help="text or json on standard error, or the daemon that does the logging here; syslog:PATH and "
         "journal:PATH name another socket; default %(default)s")  # fmt: skip
-    add("--log-name", metavar="NAME", type=_value(read_log_name), default="smtprecv",
+    add("--log-name", metavar="NAME", type=value(read_log_name), default="smtprecv",
         help="what this program is called in the log of a daemon, default %(default)s")  # fmt: skip
     add("--log-facility", metavar="NAME", choices=FACILITIES, default="mail",
         help="the syslog facility, default %(default)s")  # fmt: skip
@@ -201,13 +229,19 @@ def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
     for name, default, text in _DURATIONS:
-        add(f"--{name}", metavar="DURATION", type=_value(_duration), default=default, help=f"{text}, default {default}")
+        add(
+            f"--{name}",
+            metavar="DURATION",
+            type=value(read_duration),
+            default=default,
+            help=f"{text}, default {default}",
+        )
 
 
 def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
     add = parser.add_argument
-    add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery), help=text)
-    add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
+    add("--deliver", required=is_required, metavar="maildir:PATH", type=value(read_delivery), help=text)
+    add("--hostname", metavar="NAME", type=value(read_host), default=own_hostname(),
         help="this receiver's own name, default %(default)s")  # fmt: skip
 
 
@@ -217,6 +251,12 @@ _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], s
     "showqueue": (_add_showqueue, "show the messages in the queue"),
     "passwd": (_add_passwd, "set a user's password in a password file"),
 }
+
+_LISTENERS: Final = (
+    ("listen", "where to listen for SMTP, with STARTTLS if there is a certificate"),
+    ("tls-listen", "where to listen for SMTP inside TLS from the first octet on"),
+    ("lmtp-listen", "where to listen for LMTP, with STARTTLS if there is a certificate"),
+)
 
 _NUMBERS: Final[Sequence[tuple[str, int, int]]] = (
     # RFC 5321 sections 4.5.3.1.7 and 4.5.3.1.8 set the least of the first two.
@@ -232,86 +272,3 @@ _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
     ("retry-max", "4h", "the longest wait"),
     ("give-up", "5d", "the age past which a message is not tried again"),
 )
-
-
-_T = TypeVar("_T")
-
-
-def _value(read: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Let argparse name the argument whose value cannot be read."""
-
-    def convert(text: str) -> _T:
-        try:
-            return read(text)
-        except (ConfigError, ValueError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
-def _duration(text: str) -> dt.timedelta:
-    match = _DURATION.fullmatch(text)
-    duration = _LONGEST if match is None else int(match["number"]) * _UNITS[match["unit"]]
-    if match is None or duration > _LONGEST:
-        msg = f"{text!r} is not a duration of at most 3650d, written 30s, 5m, 4h or 5d"
-        raise ValueError(msg)
-    return duration
-
-
-def _number(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= least):
-            msg = f"{text!r} is not a number of at least {least}"
-            raise ValueError(msg)
-        return int(text)
-
-    return read
-
-
-def _host(text: str) -> str:
-    try:
-        return str(parse_host(text))
-    except ValueError as error:
-        msg = f"{text!r} is not a domain or an address literal: {error}"
-        raise ValueError(msg) from None
-
-
-def _address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _path(text: str) -> Path:
-    if not text or "\0" in text:
-        msg = f"{text!r} is not a path"
-        raise ValueError(msg)
-    return Path(text)
-
-
-def _queue_id(text: str) -> QueueId:
-    if not text.isascii():
-        msg = f"{text!r} is not the id of a message"
-        raise ValueError(msg)
-    return QueueId(text)
-
-
-def _delivery(text: str) -> MakeDelivery:
-    scheme, colon, rest = text.partition(":")
-    if not colon or not rest or scheme not in _DELIVERIES:
-        msg = f"{text!r} is not maildir:PATH"
-        raise ValueError(msg)
-    make: MakeDelivery = partial(_DELIVERIES[scheme], rest)
-    make(hostname="localhost")  # touches nothing, and shows here what is wrong with it
-    return make
-
-
-def _maildir(path: str, *, hostname: str, envelope_to: bool = False) -> Delivery:
-    try:
-        template = Path(path).expanduser()
-    except RuntimeError:
-        msg = f"maildir path {path!r}: there is no such home folder"
-        raise ConfigError(msg) from None
-    return Maildir(template, hostname=hostname, envelope_to=envelope_to)
-
-
-_DELIVERIES: Final = {"maildir": _maildir}
