@@ -449,7 +449,9 @@ async def test_settings(printed: Printed) -> None:
         peer = Peer(theirs)
         assert await peer.reply() == "220 mx.example.com ESMTP"
         await peer.say(HELLO)
-        offers = {await peer.hear() for _ in range(7)}
+        offers = [await peer.hear()]
+        while offers[-1].startswith("250-"):
+            offers.append(await peer.hear())
         assert "250-SIZE 20000000" in offers
         assert f"`{await peer.ask('HELP')}`" in SECTIONS["Settings"]
         assert await peer.ask(MAIL) == "250 2.1.0 sender ok"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
+    Dialect,
     Domain,
     Envelope,
     ForwardPath,
@@ -24,6 +25,7 @@ from smtprecv.protocol import (
     Recipient,
     ReversePath,
     Session,
+    Tls,
 )
 from smtprecv.spool import Entry
 from smtprecv.trace import delivered_to_field, divider, received_field, return_path_field, trace_fields
@@ -109,10 +111,35 @@ def test_from_clause(client: Client, expected: str) -> None:
 )
 def test_protocol(*, is_extended: bool, is_secure: bool, identity: str | None, smtputf8: bool, expected: str) -> None:
     """The WITH clause names the protocol as RFC 3848 and RFC 6531 section 4.3 register it."""
-    session = Session("mail.example.net", is_extended, is_secure, identity)
+    tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256) if is_secure else None
+    session = Session("mail.example.net", is_extended, identity, tls)
     entry = entry_of(replace(ENTRY.client, session=session), smtputf8=smtputf8)
     field = words(received_field(entry, "mx.example.com"))
     assert field[field.index("with") + 1] == expected
+
+
+@pytest.mark.parametrize(
+    ("session", "smtputf8", "expected"),
+    [
+        (Session(dialect=Dialect.LMTP), False, "LMTP"),
+        (Session(is_extended=True, tls=Tls("TLSv1.3", "x", 1), dialect=Dialect.LMTP), False, "LMTPS"),
+        (Session(is_extended=True, identity="bob", dialect=Dialect.LMTP), True, "UTF8LMTPA"),
+    ],
+)
+def test_protocol_of_lmtp(*, session: Session, smtputf8: bool, expected: str) -> None:
+    """LMTP has names of its own (RFC 3848, RFC 6531 section 4.3)."""
+    entry = entry_of(replace(ENTRY.client, session=session), smtputf8=smtputf8)
+    field = words(received_field(entry, "mx.example.com"))
+    assert field[field.index("with") + 1] == expected
+
+
+def test_tls_is_told() -> None:
+    """Behind the protocol stands which TLS was around it, and nothing without TLS."""
+    tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+    client = replace(ENTRY.client, session=replace(SESSION, tls=tls))
+    field = " ".join(words(received_field(entry_of(client, smtputf8=False), "mx.example.com")))
+    assert " with ESMTPS (TLSv1.3 TLS_AES_256_GCM_SHA384 256 bits) id " in field
+    assert "bits" not in received_field(ENTRY, "mx.example.com").decode()
 
 
 def test_utf8() -> None:
@@ -152,7 +179,8 @@ def test_all_fields() -> None:
 HOSTS = st.one_of(st.text().map(Domain), st.ip_addresses().map(AddressLiteral))
 MAILBOXES = st.builds(Mailbox, st.text(), HOSTS)
 TEXT = st.none() | st.text() | st.text('()<>[]\\"\r\n\t :;,@\x00\x85\u2028x')
-SESSIONS = st.builds(Session, TEXT, st.booleans(), st.booleans(), TEXT)
+TLS = st.builds(Tls, st.text(), st.text(), st.integers(0), TEXT)
+SESSIONS = st.builds(Session, TEXT, st.booleans(), TEXT, st.none() | TLS, st.sampled_from(Dialect))
 CLIENTS = st.builds(
     Client,
     session_id=st.just(SessionId("s")),
@@ -185,13 +213,14 @@ def test_nothing_is_injected(client: Client, sender: Mailbox, recipient: Mailbox
 WORD = r"""[^\s()<>;,"\\\x00-\x20\x7f-\x9f]+"""
 RECEIVED = re.compile(
     rf"Received: from {WORD}(?: \((?:{WORD} )?\[{WORD}\]\))?(?: \(ident {WORD}\))?"
-    rf" by mx\.example\.com with [A-Z8]+ id {ENTRY.queue_id}; Tue, 03 Feb 2026 04:05:06 \+0100\r\n"
+    rf" by mx\.example\.com with [A-Z8]+(?: \({WORD} {WORD} [0-9]+ bits\))?"
+    rf" id {ENTRY.queue_id}; Tue, 03 Feb 2026 04:05:06 \+0100\r\n"
 )
 
 
 @given(client=CLIENTS, smtputf8=st.booleans())
 def test_one_word_stays_one_word(client: Client, *, smtputf8: bool) -> None:
-    """HELO, host and ident cannot leave their clause, begin a comment or end one."""
+    """HELO, host, ident and what is told of TLS cannot leave their clause, begin a comment or end one."""
     field = received_field(entry_of(client, smtputf8=smtputf8), "mx.example.com").decode()
     assert RECEIVED.fullmatch(field.replace("\r\n\t", " "))
 

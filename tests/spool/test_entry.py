@@ -18,6 +18,7 @@ from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
+    Dialect,
     Domain,
     EnhancedStatus,
     Envelope,
@@ -28,6 +29,7 @@ from smtprecv.protocol import (
     Reply,
     ReversePath,
     Session,
+    Tls,
 )
 from smtprecv.spool import Entry, Standing, Status
 from smtprecv.spool._codec import entry_row, read_entry, standing_row
@@ -59,7 +61,14 @@ clients = st.builds(
     texts.map(SessionId),
     st.none() | st.ip_addresses(),
     st.none() | st.integers(0, 65535),
-    st.builds(Session, st.none() | texts, st.booleans(), st.booleans(), st.none() | texts),
+    st.builds(
+        Session,
+        st.none() | texts,
+        st.booleans(),
+        st.none() | texts,
+        st.none() | st.builds(Tls, texts, texts, st.integers(0, 512), st.none() | texts),
+        st.sampled_from(Dialect),
+    ),
     st.none() | texts,
     st.none() | texts,
     st.none() | st.ip_addresses(),

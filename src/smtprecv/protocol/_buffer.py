@@ -41,7 +41,7 @@ class LineReader:
         """Take the next line, without its CRLF; None if it is not all there."""
         buffer = self._buffer
         if buffer and buffer[0] in _FOREIGN and self._head is None:
-            buffer.clear()
+            del buffer[0]
             return Rejected(b"", NOT_SMTP)
         end = buffer.find(b"\r\n", self._searched)
         if end < 0:

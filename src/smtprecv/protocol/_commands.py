@@ -98,7 +98,7 @@ _TO: Final = re.compile(r"TO: *", re.IGNORECASE)
 # RFC 3030 section 2; 20 digits, as RFC 1870 section 6.1 has them
 _BDAT: Final = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
 # RFC 4422 section 3.1: sasl-mech
-_AUTH: Final = re.compile(r"(?P<mechanism>[A-Za-z0-9_-]{1,20})(?: +(?P<response>[A-Za-z0-9+/=]+))?")
+_AUTH: Final = re.compile(r"(?P<mechanism>[A-Za-z0-9_-]{1,20})(?: +(?P<response>[^ ]+))?")
 _ATTRIBUTE: Final = re.compile(r"(?P<name>[A-Za-z]{1,20})=(?P<value>[^=]+)")
 _NOT_KNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
 

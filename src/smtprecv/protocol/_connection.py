@@ -325,7 +325,8 @@ class Connection:
                 self._session = replace(self._session, identity=self._identity)
             case Xclient():
                 self._session = replace(self._assumed, tls=self._session.tls, dialect=self._session.dialect)
-                # It was the one who spoke for the client that was trusted.
+                # Only who speaks for the client was trusted, and each client has its own transactions.
+                self._transactions = 0
                 self._config = replace(self._config, trusts_client=False)
             case Mail():
                 self._begin_transaction(event)
@@ -355,8 +356,8 @@ class Connection:
 
     def _with_status(self, reply: Reply) -> Reply:
         """Fill in the enhanced status that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
-        # RFC 2034 section 4: not in the greeting, and not in the answer to HELO or EHLO.
-        if reply.status is not None or not self._session.is_extended or isinstance(self._open, Hello):
+        # RFC 2034 section 4: not in the greeting, which answers XCLIENT too, and not in the answer to HELO or EHLO.
+        if reply.status is not None or not self._session.is_extended or isinstance(self._open, Hello | Xclient):
             return reply
         return Reply(reply.code, reply.text, _DEFAULT_STATUS.get(reply.severity))
 

@@ -133,7 +133,8 @@ TRANSITIONS: Final[Table] = {
     REFUSED:   {
                   Quit:          Moves(CLOSED,   None,  REFUSED)},
     GREETED:   _anytime(GREETED, reset=GREETED) | {
-                  Hello:         Moves(READY,    None,  GREETED)},
+                  Hello:         Moves(READY,    None,  GREETED),
+                  Xclient:       Moves(GREETED,  None,  GREETED)},
     READY:     _anytime(READY, reset=READY) | {
                   Hello:         Moves(READY,    None,  READY),
                   StartTls:      Moves(TLS,      None,  READY),
@@ -237,18 +238,20 @@ def _auth_objection(mechanism: str, context: Context) -> Reply | None:
     # RFC 4954 section 4: once, and after EHLO.
     if context.session.identity is not None or not context.session.is_extended:
         return OUT_OF_ORDER
-    offered = mechanisms(context.config, context.session)
-    if not offered:
-        return ENCRYPTION_REQUIRED
-    return None if mechanism in offered else UNKNOWN_MECHANISM
+    if mechanism in mechanisms(context.config, context.session):
+        return None
+    is_too_early = mechanism in context.config.auth and not context.session.is_secure
+    return ENCRYPTION_REQUIRED if is_too_early else UNKNOWN_MECHANISM
 
 
 def redacted(refused: Rejected, state: State) -> Rejected:
     """Leave out of a refused line what may be a password: such lines are logged."""
-    if state is AUTH:
-        return Rejected(b"", AUTH_LINE_TOO_LONG if refused.reply is LINE_TOO_LONG else refused.reply)
-    is_auth = refused.line[:4].upper() == b"AUTH"
-    return Rejected(refused.line[:4], refused.reply) if is_auth else refused
+    verb = refused.line.lstrip()[:4]
+    if state is not AUTH and verb.upper() != b"AUTH":
+        return refused
+    # RFC 4954 section 4: a status of its own.
+    reply = AUTH_LINE_TOO_LONG if refused.reply is LINE_TOO_LONG else refused.reply
+    return Rejected(b"" if state is AUTH else verb, reply)
 
 
 def after_reply(state: State, event: EventType | None, code: int) -> State | None:

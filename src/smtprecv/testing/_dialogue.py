@@ -71,7 +71,7 @@ def play(
     expected = [f"{mark}: {text}" for mark, text in marked]
     with_events = any(mark == "E" for mark, _ in marked)
     for cut in (_whole, _by_line, _by_octet):
-        reads = [read for octets in _sent(dialogue) for read in cut(octets)]
+        reads = [read for octets in filter(None, _sent(dialogue)) for read in cut(octets)]
         heard = list(_transcript(reads, config, answer))
         actual = [line for line in heard if with_events or line.startswith("S:")]
         assert actual == expected, "\n".join(["the dialogue differs; it was:", *actual])
