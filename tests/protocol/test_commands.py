@@ -378,7 +378,20 @@ def test_responses(line: bytes, response: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"=", b"A", b"AGEAYg", b"AGEAYg===", b"AGEA Yg==", b"AGEA*Yg=", b"**", b"\xff\xff\xff\xff"]
+    "line",
+    [
+        b"=",
+        b"A",
+        b"AGEAYg",
+        b"AGEAYg===",
+        b"AGEA=",
+        b"AGEA====",
+        b"YQ==YQ==",
+        b"AGEA Yg==",
+        b"AGEA*Yg=",
+        b"**",
+        b"\xff\xff\xff\xff",
+    ],
 )
 def test_responses_are_refused(line: bytes) -> None:
     """What is no base64 is 501 5.5.2 (RFC 4954 section 4)."""

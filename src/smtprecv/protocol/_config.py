@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from smtprecv.protocol._envelope import Dialect
 from smtprecv.protocol._grammar import parse_host
+
+_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
 
 
 @final
@@ -61,6 +64,9 @@ class Config:
             raise ValueError(msg)
         if self.max_hops < 1:
             msg = "max_hops must be at least 1"
+            raise ValueError(msg)
+        if not all(_MECHANISM.fullmatch(mechanism) for mechanism in self.auth):
+            msg = "auth must name mechanisms as they are announced (RFC 4422 section 3.1)"
             raise ValueError(msg)
         if self.max_transactions is not None and self.max_transactions < 1:
             msg = "max_transactions must be at least 1"

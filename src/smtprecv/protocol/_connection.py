@@ -38,14 +38,11 @@ from smtprecv.protocol._events import (
 )
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
-from smtprecv.protocol._reply import EnhancedStatus, Reply, Severity
+from smtprecv.protocol._reply import EnhancedStatus, Reply
 from smtprecv.protocol._state import IN_TRANSACTION, TRANSITIONS, State, after_reply, objection, redacted
 
 # RFC 2034 section 4: 2yz, 4yz and 5yz replies have a status; 3yz has none.
-_DEFAULT_STATUS: Final = {
-    severity: EnhancedStatus(severity.value, 0, 0)
-    for severity in (Severity.COMPLETION, Severity.TRANSIENT, Severity.PERMANENT)
-}
+_DEFAULT_STATUS: Final = {klass: EnhancedStatus(klass, 0, 0) for klass in (2, 4, 5)}
 
 
 @final
@@ -161,7 +158,7 @@ class Connection:
         Octets behind the end of input, or behind the end of the session, are ignored; those that come after
         the 220 to STARTTLS are not this session's.
         """
-        if self._state in {State.CLOSED, State.TLS} or self._is_ended:
+        if self._state is State.CLOSED or self._state is State.TLS or self._is_ended:
             return
         self._buffer += octets
         self._is_ended = not octets
@@ -359,7 +356,7 @@ class Connection:
         # RFC 2034 section 4: not in the greeting, which answers XCLIENT too, and not in the answer to HELO or EHLO.
         if reply.status is not None or not self._session.is_extended or isinstance(self._open, Hello | Xclient):
             return reply
-        return Reply(reply.code, reply.text, _DEFAULT_STATUS.get(reply.severity))
+        return Reply(reply.code, reply.text, _DEFAULT_STATUS.get(reply.code // 100))
 
     def _close(self) -> None:
         self._state = State.CLOSED
