@@ -108,7 +108,7 @@ def written(state: State, event: EventType) -> str:
 
 
 def test_the_table_is_the_matrix_of_the_rfc() -> None:
-    """The table holds the pairs that RFC 5321 (sections 3.1, 3.3 and 4.1.4) and its extensions allow, and no other."""
+    """The table holds the pairs that RFC 5321 sections 3.1, 3.3 and 4.1.4 and its extensions allow, and no other."""
     head, *rows = (line.split() for line in MATRIX.strip().splitlines())
     assert [*head, "TLS", "CLOSED"] == [state.name for state in State]
     names = {event.__name__: event for event in EVENTS}
