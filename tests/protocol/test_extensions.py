@@ -467,7 +467,7 @@ def test_xclient_begins_anew() -> None:
     connection.next_event()
     authenticate(connection, "proxy")
     assert connection.next_event() == Xclient((("NAME", "spike.example"), ("ADDR", "192.0.2.1")))
-    connection.identify("anna")
+    connection.assume(Session(identity="anna"))
     assert connection.send(Reply(220, "mx.example.com ESMTP")) == b"220 mx.example.com ESMTP\r\n"
     assert (connection.state, connection.session) == (State.GREETED, Session(identity="anna", tls=TLS))
     assert isinstance(connection.next_event(), Xclient)
@@ -480,7 +480,7 @@ def test_xclient_refused() -> None:
     """A refusal leaves the session as it was."""
     connection = connect(EHLO + XCLIENT, OK)
     connection.next_event()
-    connection.identify("anna")
+    connection.assume(Session(identity="anna"))
     connection.send(Reply(550, "no", EnhancedStatus(5, 7, 0)))
     assert (connection.state, connection.session) == (State.READY, Session("client.example", is_extended=True))
 
