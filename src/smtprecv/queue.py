@@ -41,6 +41,8 @@ _LAST_RECORD_TIMEOUT: Final = 10.0
 """Seconds for which a cancelled run still tries to record what was delivered."""
 _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
+_EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
+"""Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
 """What a recipient is answered when the delivery raised."""
 
@@ -241,6 +243,7 @@ class _Run:
             if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
                 check = self.delivery
                 entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
+            entry = self._in_time(entry)
             if not entry.pending:
                 return entry
             replies = await self.delivery.deliver(Attempt(entry, claim.message, notebook))
@@ -256,7 +259,11 @@ class _Run:
             raise cancellation_in(group) from None
 
     def _scheduled(self, entry: Entry) -> Entry:
-        """Give the entry with the time of its next attempt, or with its pending recipients given up."""
+        """Give the entry with the time of its next attempt, or with its pending recipients given up.
+
+        What must be delivered by a certain time is due when it comes, at the latest, to be given up then.
+        """
+        entry = self._in_time(entry)
         if not entry.pending:
             return entry
         now = self.now()
@@ -265,7 +272,10 @@ class _Run:
             # What was due for this attempt is so still; what was tried by hand before its time is due now.
             return replace(entry, due=min(entry.due or now, now))
         due = self._next_attempt(entry, now)
-        return entry.given_up() if due is None else replace(entry, due=due)
+        if due is None:
+            return entry.given_up()
+        left = entry.time_left(now)
+        return replace(entry, due=due if left is None or due - now < left else now + left)
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
         """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
@@ -277,6 +287,11 @@ class _Run:
         except Exception:
             _log.exception("%s: the retry policy raised", entry.queue_id)
             return now + Backoff().wait(entry.queue_id, entry.attempts)
+
+    def _in_time(self, entry: Entry) -> Entry:
+        """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
+        left = entry.time_left(self.now())
+        return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
 
     async def _record(self, entry: Entry) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
