@@ -22,8 +22,9 @@ from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
+from smtprecv.queue._report import Report, log_outcome
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool, Status
+from smtprecv.spool import Claim, Entry, Spool
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -45,35 +46,6 @@ _EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
 """Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
 """What a recipient is answered when the delivery raised."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one pass did: recipients by outcome, and the named messages that it could not try.
-
-    ``busy``: claimed by another owner. ``missing``: not in the queue.
-    """
-
-    delivered: int = 0
-    deferred: int = 0
-    failed: int = 0
-    busy: tuple[QueueId, ...] = ()
-    missing: tuple[QueueId, ...] = ()
-
-    def plus(self, before: Entry, after: Entry) -> Report:
-        """Give the report with one attempt added, which took a message from ``before`` to ``after``."""
-        return replace(
-            self,
-            delivered=self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
-            # Those that a redirect has put there have no reply yet, and are still to be tried.
-            deferred=self.deferred + sum(standing.last is not None for standing in after.pending),
-            failed=self.failed + _count(after, Status.FAILED) - _count(before, Status.FAILED),
-        )
-
-
-def _count(entry: Entry, status: Status) -> int:
-    return sum(standing.status is status for standing in entry.standings)
 
 
 async def run_queue(
@@ -233,7 +205,7 @@ class _Run:
                 self.slots.release()
         self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)
-        _log_outcome(claim.entry, entry)
+        log_outcome(claim.entry, entry)
 
     async def _outcome(self, claim: Claim) -> Entry:
         """Ask the delivery, and give the entry as it stands after its answers."""
@@ -335,25 +307,3 @@ class _Run:
         if due is not None:
             wait = (due - self.now()).total_seconds()
             self.nap.deadline = min(self.nap.deadline, trio.current_time() + wait)
-
-
-def _log_outcome(before: Entry, after: Entry) -> None:
-    """Write one line for each recipient that was tried, or stands in the place of one."""
-    untouched = {id(standing) for standing in before.standings}
-    for standing in after.standings:
-        if id(standing) in untouched:
-            continue
-        level, outcome = _OUTCOMES[standing.status]
-        original = standing.recipient.original
-        origin = "" if original is None else f" (for <{original}>)"
-        due = after.due if standing.status is Status.PENDING else None
-        until = "" if due is None else f", next attempt {due.isoformat(timespec='seconds')}"
-        last = standing.last or "redirected"
-        _log.log(level, "%s: to=<%s>%s %s: %s%s", after.queue_id, standing.recipient, origin, outcome, last, until)
-
-
-_OUTCOMES: Final = {
-    Status.DELIVERED: (logging.INFO, "delivered"),
-    Status.PENDING: (logging.INFO, "deferred"),
-    Status.FAILED: (logging.WARNING, "failed"),
-}
