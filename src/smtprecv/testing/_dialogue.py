@@ -21,6 +21,7 @@ from smtprecv.protocol import (
     Connection,
     ConnectionClosed,
     Data,
+    Dialect,
     EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
@@ -148,9 +149,11 @@ def _replies(connection: Connection, event: Event, reply: Reply) -> Iterator[str
 
 
 def _lines(message: bytes) -> Iterator[str]:
-    """Give the E: lines of a sound message; how much comes of another is not fixed."""
+    """Give the E: lines of a sound message, escaped as in B: lines; how much comes of another is not fixed."""
     lines = message.decode("utf-8", "backslashreplace").split("\r\n")
-    yield from (f"E: | {line}".rstrip() for line in (lines if lines[-1] else lines[:-1]))
+    for line in lines if lines[-1] else lines[:-1]:
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        yield f"E: | {shown}".rstrip()
 
 
 def _described(event: Event) -> str:
@@ -168,7 +171,7 @@ def _detail(event: Event) -> str:
         case Auth(mechanism):
             return mechanism
         case Xclient(attributes) | Xforward(attributes):
-            return " ".join(f"{name}={value}" for name, value in attributes)
+            return " ".join(f"{name}={value or '[UNAVAILABLE]'}" for name, value in attributes)
         case Bdat(size, is_last):
             return f"{size} LAST" if is_last else str(size)
         case EndOfMailData(size) | EndOfChunk(size):
@@ -214,7 +217,7 @@ def _default_answer(event: Event, config: Config) -> Reply:
     """Accept everything."""
     match event:
         case Connected():
-            return Reply(220, f"{config.hostname} ESMTP")
+            return Reply(220, f"{config.hostname} {'E' * (config.dialect is Dialect.SMTP)}{config.dialect.value}")
         case Hello(_, _, offers):
             return Reply(250, "\n".join([config.hostname, *offers]))
         case StartTls() | Xclient():
