@@ -31,6 +31,8 @@ BETWEEN_LAYERS = {
     "smtprecv.server.host_in",
     "smtprecv.server.parse_address",
     "smtprecv.server.parse_network",
+    "smtprecv.spool.PassingBody",
+    "smtprecv.spool.Scratch",
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
@@ -40,7 +42,7 @@ BETWEEN_LAYERS = {
 }
 """What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
 how password files are written, how deliveries write trace fields, how a group of exceptions is told apart, how the DNS
-is asked."""
+is asked, where octets are that pass without a queue."""
 
 MODULES = [
     module.name

@@ -162,9 +162,9 @@ async def test_lookups(tmp_path: Path) -> None:
     """Clients are looked up only if that is asked for."""
     async with open_spool(tmp_path) as spool:
         silent, asking = (_serve._server(parsed(*argv), spool, Limits()) for argv in ([], ["--reverse-dns", "--ident"]))
-    assert silent._hooks._lookups == Lookups()
-    assert isinstance(asking._hooks._lookups.host, ReverseDns)
-    assert isinstance(asking._hooks._lookups.ident, Ident)
+    assert silent._lookups == Lookups()
+    assert isinstance(asking._lookups.host, ReverseDns)
+    assert isinstance(asking._lookups.ident, Ident)
 
 
 def test_machine_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

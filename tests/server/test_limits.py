@@ -227,7 +227,6 @@ def test_errors_past_a_number_wait() -> None:
         partial(Limits, network_factor=0),
         partial(Limits, max_errors=4),
         partial(Limits, max_idle_commands=0),
-        partial(Limits, max_transactions=0),
         partial(Limits, max_auth_failures=2),
         partial(Limits, auth_failure_delay=-1.0),
         partial(Limits, tarpit_after=-1),
