@@ -186,9 +186,11 @@ def _add_showqueue(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**_SILENT)
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
-        "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
-        "error and recipients; those of a recipient are address, original, status, attempts, last_reply and "
-        "next_attempt."
+        "The keys of an object are id, size, arrival, sender, body, smtputf8, ret, envid, deliver_by, priority, "
+        "require_tls, auth, client, last_attempt, next_attempt, error and recipients; those of a client are address, "
+        "port, host, ident, dialect, hello, tls (version, cipher, bits, client_name) and identity; those of a "
+        "recipient are address, original, notify, orcpt, status, attempts, last_reply and next_attempt. What was not "
+        "given is null; envid and orcpt are as the client wrote them, and notify is empty for NEVER."
     )
     _add_where(parser, "also ask there who has a message already, though that is not recorded yet", is_required=False)
     _add_ids(parser, "show this message; by default all")
