@@ -38,7 +38,7 @@ class Attempt:
 
     @property
     def envelope(self) -> Envelope:
-        """The envelope with all recipients; those that were redirected know their ``original``."""
+        """The envelope with all recipients and every ESMTP parameter; those redirected know their ``original``."""
         return self.entry.envelope
 
     @property
