@@ -263,7 +263,7 @@ def test_a_client_in_json() -> None:
     assert json.loads(json.dumps(shown))["client"] == {
         "address": "192.0.2.1",
         "port": 40000,
-        "host": None,
+        "host": "mail.example.net",
         "ident": "root",
         "dialect": "LMTP",
         "hello": "mail.example.net",
