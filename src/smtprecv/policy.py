@@ -53,7 +53,11 @@ class ScramPolicy(Protocol):
     """Knows the keys of users (AUTH SCRAM-SHA-256)."""
 
     async def scram_keys(self, client: Client, user: str, /) -> ScramKeys | None:
-        """Give the keys of a user; None if there is no such user, which the client is not told."""
+        """Give the keys of a user; None if there is no such user, which the client is not told.
+
+        It is shown keys of ``sasl.ITERATIONS`` and a salt of ``sasl.SALT_SIZE`` then: who has others gives keys of
+        nobody (``ScramKeys.of_nobody``) itself.
+        """
         ...
 
 
@@ -104,7 +108,8 @@ class All:
 
     If nobody refuses, the reply of the last that was asked is the answer. A Redirect refuses nothing, and the next are
     asked about the recipient that RCPT named, not about where it is sent; of several the last counts,
-    whatever replies came after it.
+    whatever replies came after it. AUTH is the other way round: the first that knows the client, or has keys of the
+    user, decides; if none does, the first 4yz is the answer, else the first 5yz.
     """
 
     policies: tuple[Policy, ...]

@@ -125,6 +125,12 @@ class Peer:
         self.unread = b""
         self.greeting = ""
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands as the client; from then on an end without a last word (close_notify) is an error."""
+        secured = trio.SSLStream(self.stream, context, server_hostname="mx.example")
+        await secured.do_handshake()
+        self.stream = secured
+
     async def say(self, *lines: str) -> None:
         await self.stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
 
@@ -144,6 +150,13 @@ class Peer:
         while line[3:4] == "-":
             line = await self.hear()
         return line
+
+    async def lines(self) -> list[str]:
+        """Give all lines of the next reply."""
+        lines = [await self.hear()]
+        while lines[-1][3:4] == "-":
+            lines.append(await self.hear())
+        return lines
 
     async def ask(self, *lines: str) -> str:
         """Say lines and give the next reply."""
@@ -183,14 +196,31 @@ def talk(
 
 @asynccontextmanager
 async def dialogue(
-    intake: Memory, policy: Policy | None = None, limits: Limits | None = None, client: Client = CLIENT
+    intake: Intake,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    client: Client = CLIENT,
+    config: Config = CONFIG,
+    *,
+    tls: ssl.SSLContext | TlsSource | None = None,
+    implicit_tls: ssl.SSLContext | None = None,
+    xclient_from: Networks | None = None,
 ) -> AsyncIterator[tuple[Peer, Dialogue]]:
-    """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone."""
+    """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone.
+
+    ``implicit_tls``: the context of a client that begins with TLS.
+    """
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        held = talk(ours, client, CONFIG, Hooks(policy), intake, limits)
+        held = talk(
+            *(ours, client, config, Hooks(policy), intake, limits, tls),
+            implicit_tls=implicit_tls is not None,
+            xclient_from=xclient_from,
+        )
         nursery.start_soon(held.run)
         peer = Peer(theirs)
+        if implicit_tls is not None:
+            await peer.start_tls(implicit_tls)
         peer.greeting = await peer.reply()
         yield peer, held
         await theirs.aclose()

@@ -33,7 +33,8 @@ _log: Final = logging.getLogger("smtprecv.policies")
 class PasswordFile:
     """An AuthPolicy and a ScramPolicy over a file of users, which is read again when it has changed.
 
-    Nobody may act as another user, and a certificate alone shows nobody. A changed file that cannot be read or
+    Nobody may act as another user, and a certificate alone shows nobody. For SCRAM it answers for whoever is not in it
+    too, so of several in an ``All`` it asks no further: let it be the last there. A changed file that cannot be read or
     understood is one line in the log, and the users stay as they were. A file that others may read is a warning.
     To make one blocks while the file is read: OSError if that cannot be done, ConfigError for a line that is none.
     """

@@ -134,6 +134,9 @@ class Answers:
                 return (await self._rcpt(event),)
             case Mail():
                 return (await self._mail(event),)
+            case Rset():
+                await self._forget()
+                return (_FIXED[Rset],)
             case Data():
                 return (await self._begin(),)
             case Hello():
@@ -150,7 +153,7 @@ class Answers:
                 return (await self._become(attributes),)
             case Xforward(attributes):
                 return (self._forward(attributes),)
-            case StartTls() | Rset() | Noop() | Vrfy() | Expn() | Quit():
+            case StartTls() | Noop() | Vrfy() | Expn() | Quit():
                 return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
                 return ()
@@ -167,6 +170,11 @@ class Answers:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             await incoming.abort()
+
+    async def _forget(self) -> None:
+        """End the transaction: what has come of a message is gone, and so is what XFORWARD said of it."""
+        self._forwarded = ()
+        await self.close()
 
     @property
     def _envelope(self) -> Envelope:
@@ -186,7 +194,10 @@ class Answers:
 
     async def _hello(self, hello: Hello) -> Reply:
         reply = await self._hooks.hello(self.client, hello)
-        return Reply(250, "\n".join((self._config.hostname, *hello.offers))) if reply.is_ok else reply
+        if not reply.is_ok:
+            return reply
+        await self._forget()  # RFC 5321 section 4.1.4: EHLO ends a transaction as RSET does
+        return Reply(250, "\n".join((self._config.hostname, *hello.offers)))
 
     async def _authenticate(self, event: Auth | AuthResponse) -> Reply:
         answer = await self._authentication.answer(self.client, event)
@@ -245,9 +256,10 @@ class Answers:
             self._trouble = await self._begin()
 
     async def _end_chunk(self, end: EndOfChunk) -> Reply:
-        if end.defect is not None:
-            await self.close()
-        return end.defect or (self._trouble if self._incoming is None else _CHUNK_OK)
+        refusal = end.defect or (self._trouble if self._incoming is None else None)
+        if refusal is not None:
+            await self._forget()
+        return refusal or _CHUNK_OK
 
     async def _write(self, octets: bytes) -> None:
         """Pass the octets on; once they could not be taken, the rest of the message is dropped."""
@@ -255,25 +267,22 @@ class Answers:
             await self._incoming.write(octets)
 
     async def _end(self, end: EndOfMailData) -> Sequence[Reply]:
-        incoming = self._incoming
-        refusal = end.defect or (self._trouble if incoming is None else None)
-        if refusal is None and incoming is not None:
-            verdict = await self._hooks.message(self.client, self._envelope, incoming)
-            if verdict.is_ok:
-                return await self._accept(incoming)
-            refusal = verdict
-        await self.close()
-        self._forwarded = ()
-        return [refusal or _NOT_STORED] * self._connection.replies_due
+        try:
+            if end.defect is None and self._incoming is not None:
+                verdict = await self._hooks.message(self.client, self._envelope, self._incoming)
+                if verdict.is_ok:
+                    return await self._accept(self._incoming)
+            else:
+                verdict = end.defect or self._trouble
+            return [verdict] * self._connection.replies_due
+        finally:
+            await self._forget()
 
     async def _accept(self, incoming: Incoming) -> Sequence[Reply]:
-        replies: Sequence[Reply] = [_NOT_STORED] * self._connection.replies_due
         # Shielded: whoever is cut off here sends the message again, and it is there twice (RFC 1047).
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
-            replies = await self._commit(incoming)
-        await self.close()
-        self._forwarded = ()
-        return replies
+            return await self._commit(incoming)
+        return [_NOT_STORED] * self._connection.replies_due
 
     async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
         client = xforward(self.client, self._forwarded) if self._forwarded else self.client

@@ -18,6 +18,9 @@ from smtprecv.server._hooks import Hooks
 _NONCE_SIZE: Final = 24
 """Octets of randomness in our part of the nonce (RFC 5802 section 5.1)."""
 
+_SECRET: Final = secrets.token_bytes(32)
+"""What the keys of a user who is not there are made of: as long as this process lives, at every listener the same."""
+
 _CANCELLED: Final = Reply(501, "authentication cancelled", EnhancedStatus(5, 7, 0))
 
 _Finding: TypeAlias = Password | External | ScramStart | Identity
@@ -61,7 +64,7 @@ class Authentication:
 
     async def _keys(self, client: Client, start: ScramStart) -> ScramKeys:
         keys = await self._hooks.scram_keys(client, start.user)
-        return keys or ScramKeys.of_nobody(start.user, secret=self._hooks.secret)
+        return keys or ScramKeys.of_nobody(start.user, secret=_SECRET)
 
     async def _judge(self, client: Client, finding: _Finding) -> Reply | Identity:
         match finding:

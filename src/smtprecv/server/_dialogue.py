@@ -174,7 +174,9 @@ class Dialogue:
         self._scope.deadline = self._patience.begin(trio.current_time())
         if self._limits.greet_delay:
             with trio.move_on_after(self._limits.greet_delay):
-                await self._stream.receive_some(_READ_SIZE)
+                if not await self._stream.receive_some(_READ_SIZE):
+                    msg = "it did not wait for the greeting"
+                    raise trio.BrokenResourceError(msg)
                 self._farewell = _TOO_EARLY
                 return False
         return True
@@ -210,12 +212,14 @@ class Dialogue:
     async def _respond(self, event: Event) -> None:
         # Octets of a message buy no time anew: they have when they were received.
         now = trio.current_time() if isinstance(event, MailData) else self._move_deadline()
+        delay = 0.0
         for reply in await self._answers.answer(event):
             self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
-            delay = self._judge(event, reply)
-            if delay:
-                await trio.sleep(delay)
+            delay = max(delay, self._judge(event, reply))
+        # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
+        if delay and not self._tells_of_commit:
+            await trio.sleep(delay)
         if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
             await self._flush()
 
@@ -226,10 +230,11 @@ class Dialogue:
             self._idle_commands = 0
         if type(event) in _IDLE_COMMANDS:
             self._idle_commands += 1
+        if reply.severity is Severity.PERMANENT or reply.code == 421:
+            self._log_refusal(event, reply)
         if reply.severity is Severity.PERMANENT:
             self._errors += 1
             self._doorkeeper.erred(self._answers.client.address)
-            self._log_refusal(event, reply)
             if isinstance(event, Auth | AuthResponse):
                 self._auth_failures += 1
                 return max(self._limits.auth_failure_delay, self._limits.tarpit(self._errors))
@@ -291,16 +296,18 @@ class Dialogue:
     async def _let_hear(self) -> None:
         """Let the client read the last reply: a socket closed with unread input is reset, and that may overtake it.
 
-        Inside TLS it is told that this was the end (RFC 8446 section 6.1).
+        Inside TLS it is told that this was the end (RFC 8446 section 6.1), and hardly ever says so itself.
         """
-        with trio.move_on_after(_FAREWELL_TIMEOUT):
-            if isinstance(self._stream, trio.SSLStream):
-                await self._stream.aclose()
-            if not isinstance(self._stream, trio.abc.HalfCloseableStream):
-                return
-            await self._stream.send_eof()
-            while await self._stream.receive_some(_READ_SIZE):
-                pass
+        stream = self._stream
+        with trio.move_on_after(_FAREWELL_TIMEOUT), suppress(trio.BrokenResourceError):
+            if isinstance(stream, trio.SSLStream):
+                with suppress(trio.BrokenResourceError):
+                    await stream.unwrap()
+                stream = stream.transport_stream
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+                while await stream.receive_some(_READ_SIZE):
+                    pass
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client

@@ -9,17 +9,21 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final, final
 
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.message import Client, Message, Now, Redirect, utc_now
-from smtprecv.protocol import EnhancedStatus, Envelope, Recipient, Reply
+from smtprecv.protocol import EnhancedStatus, Envelope, ForwardPath, Recipient, Reply
 from smtprecv.server._spread import worst
+from smtprecv.server._trouble import local_error
 from smtprecv.spool import Entry, PassingBody, RunInThread, Scratch, Standing
 
-_MAX_REDIRECTS: Final = 10
+_MAX_ROUNDS: Final = 10
+"""Attempts for one message: one, and one more for each redirect of a redirect."""
+_SERVED: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
 _ENDLESS: Final = Reply(451, "redirected without end", EnhancedStatus(4, 4, 6))
 
 
@@ -69,38 +73,57 @@ class _DirectIncoming:
         message = await self.body.message()
         entry = Entry(self.body.queue_id, self.received, client, envelope, message.size, (), due=None)
         try:
-            return await self._deliver(entry, envelope.recipients, message, _MAX_REDIRECTS)
+            return await _Errand(self.delivery, entry, message).serve(envelope.recipients, _MAX_ROUNDS)
         finally:
             await self.body.discard()
-
-    async def _deliver(
-        self, entry: Entry, recipients: Sequence[Recipient], message: Message, redirects: int
-    ) -> Sequence[Reply]:
-        """Give one reply for each recipient, after following what the delivery redirects."""
-        entry = replace(
-            entry,
-            envelope=replace(entry.envelope, recipients=tuple(recipients)),
-            standings=tuple(map(Standing, recipients)),
-        )
-        outcomes = await self.delivery.deliver(Attempt(entry, message))
-        if len(outcomes) != len(recipients):
-            msg = f"{len(outcomes)} replies for {len(recipients)} recipients"
-            raise ValueError(msg)
-        replies: list[Reply] = []
-        for recipient, outcome in zip(recipients, outcomes, strict=True):
-            if isinstance(outcome, Reply):
-                replies.append(outcome)
-            elif not redirects:
-                replies.append(_ENDLESS)
-            else:
-                instead = _in_place_of(recipient, outcome)
-                replies.append(worst(await self._deliver(entry, instead, message, redirects - 1)))
-        return replies
 
     async def abort(self) -> None:
         await self.body.discard()
 
 
-def _in_place_of(recipient: Recipient, redirect: Redirect) -> Sequence[Recipient]:
-    original = recipient.original or recipient.forward_path
-    return [replace(recipient, forward_path=path, original=original) for path in redirect.forward_paths]
+@final
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """One message on its way to all its recipients."""
+
+    delivery: Delivery
+    entry: Entry
+    message: Message
+    served: set[ForwardPath] = field(default_factory=set)
+
+    async def serve(self, recipients: Sequence[Recipient], rounds: int) -> Sequence[Reply]:
+        """Give one reply for each recipient, after following what the delivery redirects."""
+        if not rounds:
+            return [_ENDLESS] * len(recipients)
+        outcomes = await self._attempt(recipients)
+        pairs = list(zip(recipients, outcomes, strict=True))
+        self.served.update(each.forward_path for each, outcome in pairs if isinstance(outcome, Reply) and outcome.is_ok)
+        groups = [self._in_place_of(each, outcome) for each, outcome in pairs]
+        following = [each for group in groups for each in group]
+        replies = iter(await self.serve(following, rounds - 1) if following else ())
+        return [
+            outcome if isinstance(outcome, Reply) else worst([*islice(replies, len(group))] or [_SERVED])
+            for outcome, group in zip(outcomes, groups, strict=True)
+        ]
+
+    async def _attempt(self, recipients: Sequence[Recipient]) -> Sequence[Reply | Redirect]:
+        entry = replace(
+            self.entry,
+            envelope=replace(self.entry.envelope, recipients=tuple(recipients)),
+            standings=tuple(map(Standing, recipients)),
+        )
+        try:
+            outcomes = await self.delivery.deliver(Attempt(entry, self.message))
+            entry.after(outcomes, entry.received)  # ValueError for what are no outcomes of this attempt
+        # A delivery is the user's code: what it raises takes nothing back from those who were served before.
+        except Exception as error:
+            return [local_error(entry.client, error)] * len(recipients)
+        return outcomes
+
+    def _in_place_of(self, recipient: Recipient, outcome: Reply | Redirect) -> Sequence[Recipient]:
+        """Give those who stand for a recipient now, but for any that were served before."""
+        if isinstance(outcome, Reply):
+            return ()
+        original = recipient.original or recipient.forward_path
+        paths = [path for path in dict.fromkeys(outcome.forward_paths) if path not in self.served]
+        return [replace(recipient, forward_path=path, original=original) for path in paths]

@@ -5,7 +5,6 @@ The one place where a policy is called. What it raises comes through; an answer 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, ParamSpec, final
 
@@ -24,9 +23,10 @@ from smtprecv.policy import (
     ScramPolicy,
 )
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
-from smtprecv.sasl import CREDENTIALS_INVALID, External, Identity, Password, ScramKeys
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 from smtprecv.server._intake import Incoming
 from smtprecv.server._peer import Lookups
+from smtprecv.server._spread import worst
 from smtprecv.server._trouble import is_final
 
 P = ParamSpec("P")
@@ -54,8 +54,6 @@ class Hooks:
 
     def __init__(self, policy: Policy | None, lookups: Lookups | None = None) -> None:
         """Look up which hooks ``policy`` has; None has none. ConfigError for an object without any."""
-        self.secret: Final = secrets.token_bytes(32)
-        """What the keys of a user who is not there are made of, the same ones as long as this process lives."""
         self._lookups = lookups or Lookups()
         policies = [] if policy is None else list(_single(policy))
         self._connect = [each.connect for each in policies if isinstance(each, ConnectPolicy)]
@@ -86,16 +84,17 @@ class Hooks:
         return ("EXTERNAL", *scram, "PLAIN", "LOGIN") if self._authenticate else scram
 
     async def authenticate(self, client: Client, credentials: Password | External) -> Identity | Reply:
-        """Answer what a client brings: the first policy that knows it decides, else the last that does not."""
-        answer: Identity | Reply = CREDENTIALS_INVALID
+        """Answer what a client brings: by the first policy that knows it, else as those that do not say together."""
+        refusals: list[Reply] = []
         for hook in self._authenticate:
             answer = await hook(client, credentials)
             if isinstance(answer, Identity):
-                break
-            if not (is_final(answer) and not answer.is_ok):
+                return answer
+            if not is_final(answer) or answer.is_ok:
                 msg = f"a hook answered {answer}, which is neither an identity nor a refusal"
                 raise ValueError(msg)
-        return answer
+            refusals.append(answer)
+        return worst(refusals)
 
     async def scram_keys(self, client: Client, user: str) -> ScramKeys | None:
         """Give the keys of a user from the first policy that has some."""

@@ -47,9 +47,15 @@ class Service:
         proxy_from: Networks | None = None,
         xclient_from: Networks | None = None,
     ) -> None:
-        """Put it together; ConfigError where TLS is demanded without a certificate."""
+        """Put it together; ConfigError for what would serve nobody: TLS or AUTH demanded that cannot be had."""
         if tls is None and (implicit_tls or config.requires_tls):
             msg = "TLS is demanded, and there is no certificate for it: tls"
+            raise ConfigError(msg)
+        if isinstance(tls, ssl.SSLContext) and tls.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            msg = "tls is a context of a client: ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) makes a server's"
+            raise ConfigError(msg)
+        if config.requires_auth and not (hooks.mechanisms and (tls or config.auth_without_tls)):
+            msg = "AUTH is demanded, and never offered: it needs a policy that authenticates, and TLS"
             raise ConfigError(msg)
         self.hooks: Final = hooks
         self.intake: Final = intake

@@ -195,11 +195,14 @@ class Server:
     async def _receive(self, service: Service, stream: trio.abc.Stream) -> None:
         try:
             client = await _announced(_client_of(stream), stream, service)
-        except (OSError, trio.BrokenResourceError, ProxyError) as error:
+        except (OSError, ProxyError) as error:
             # The client reset the connection before it was accepted, or the proxy does not say for whom it speaks.
             _log.info("connection lost before it began: %s", ascii(str(error)))
             await trio.aclose_forcefully(stream)
             return
+        except trio.Cancelled:
+            await trio.aclose_forcefully(stream)
+            raise
         refusal = SHUTDOWN if self._is_draining else self._doorkeeper.enter(client.address)
         if refusal is not None:
             _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)

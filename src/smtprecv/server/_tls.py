@@ -7,6 +7,7 @@ that were sent in clear are never read through TLS.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -62,14 +63,15 @@ class TlsFiles:
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             msg = f"no TLS with {self._certificate} and {self._key}: {_reason(error)}"
             raise ConfigError(msg) from None
-        self._tried: _Stamp = self._stamp
-        self._next_look = 0.0
+        self._trouble = ""
+        self._looked_at = -math.inf
 
     async def context(self) -> ssl.SSLContext:
         """Give the context of the newest files; at most once a second they are looked at, in a thread."""
         now = trio.current_time()
-        if now >= self._next_look:
-            self._next_look = now + _CHECK_INTERVAL
+        # Another run of Trio has another clock.
+        if abs(now - self._looked_at) >= _CHECK_INTERVAL:
+            self._looked_at = now
             await trio.to_thread.run_sync(self._follow)
         return self._context
 
@@ -77,18 +79,19 @@ class TlsFiles:
         try:
             # Looked at before they are read: what changes meanwhile is read once more.
             stamp = self._look()
-            if stamp in {self._stamp, self._tried}:
-                return
-            self._tried = stamp
-            self._context, self._stamp = self._load(), stamp
+            if stamp != self._stamp:
+                self._context, self._stamp = self._load(), stamp
+                _log.info("read the TLS certificate %s anew", self._certificate)
+            trouble = ""
         except (OSError, ValueError) as error:
-            _log.warning("the TLS certificate stays as it was: %s", _reason(error))
-        else:
-            _log.info("read the TLS certificate %s anew", self._certificate)
+            trouble = _reason(error)
+        if trouble and trouble != self._trouble:
+            _log.warning("the TLS certificate stays as it was: %s", trouble)
+        self._trouble = trouble
 
     def _look(self) -> _Stamp:
         paths = [path for path in (self._certificate, self._key, self._client_ca) if path is not None]
-        return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in map(os.stat, paths))
+        return tuple((status.st_ino, status.st_ctime_ns, status.st_size) for status in map(os.stat, paths))
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._client_ca)
@@ -108,8 +111,7 @@ async def secure(
     BrokenResourceError if that fails, or takes more than ``seconds``: the stream is then of no more use.
     """
     context = source if isinstance(source, ssl.SSLContext) else await source.context()
-    # https_compatible: nobody waits for the other's last word, which most clients never say.
-    secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+    secured = trio.SSLStream(stream, context, server_side=True)
     with trio.move_on_after(seconds):
         await secured.do_handshake()
         return secured, _known_of(secured)
