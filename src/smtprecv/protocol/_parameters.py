@@ -140,7 +140,10 @@ def _orcpt(so_far: RcptParameters, value: str) -> RcptParameters:
     if not (semicolon and address and _ADDRESS_TYPE.fullmatch(address_type)) or len(value) > _MAX_ORCPT_SIZE:
         raise Refusal(BAD_PARAMETER)
     # RFC 6533 section 3: addresses of this type may be written in UTF-8.
-    encoded = Xtext.read(address, is_utf8=address_type.lower() == "utf-8")
+    if not (address.isascii() or address_type.lower() == "utf-8"):
+        raise Refusal(BAD_PARAMETER)
+    # Its octets may stand encoded in any: so Postfix writes its internationalized ones, of the type rfc822.
+    encoded = Xtext.read(address, is_utf8=True)
     return replace(so_far, orcpt=OriginalRecipient(address_type, encoded))
 
 
