@@ -117,6 +117,8 @@ RCPT: dict[str, RcptParameters] = {
     "notify=Delay,Failure,SUCCESS": RcptParameters(notify=frozenset(Notify)),
     "ORCPT=rfc822;Ben@Example.com": RcptParameters(orcpt=OriginalRecipient("rfc822", Xtext("Ben@Example.com"))),
     "ORCPT=RFC822;a+2Bb@example.com": RcptParameters(orcpt=OriginalRecipient("RFC822", Xtext("a+2Bb@example.com"))),
+    # As Postfix writes it.
+    "ORCPT=rfc822;+C3+BC@example.com": RcptParameters(orcpt=OriginalRecipient("rfc822", Xtext("+C3+BC@example.com"))),
     "ORCPT=x400;/S+3Dben/": RcptParameters(orcpt=OriginalRecipient("x400", Xtext("/S+3Dben/"))),
     "ORCPT=x;" + "a" * 498: RcptParameters(orcpt=OriginalRecipient("x", Xtext("a" * 498))),
     "ORCPT=utf-8;\u00fc@example.com": RcptParameters(orcpt=OriginalRecipient("utf-8", Xtext("\u00fc@example.com"))),
@@ -129,7 +131,6 @@ BAD_RCPT = (
         "ORCPT=rfc(822);a",
         "ORCPT=rfc822;a+b",
         "ORCPT=rfc822;a+0Ab",
-        "ORCPT=rfc822;+C3+BC",
     ),
     *(
         "ORCPT=rfc822;\u00fc@example.com",

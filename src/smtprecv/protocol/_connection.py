@@ -18,7 +18,7 @@ from smtprecv.protocol._chunks import ChunkReader, skip
 from smtprecv.protocol._commands import MAX_LINE_SIZE, parse_command, parse_response
 from smtprecv.protocol._config import Config
 from smtprecv.protocol._context import Context
-from smtprecv.protocol._envelope import Body, Dialect, Envelope, Recipient, Session, Tls
+from smtprecv.protocol._envelope import Envelope, Session, Tls
 from smtprecv.protocol._error import LocalProtocolError
 from smtprecv.protocol._events import (
     Auth,
@@ -39,7 +39,8 @@ from smtprecv.protocol._events import (
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
 from smtprecv.protocol._reply import EnhancedStatus, Reply
-from smtprecv.protocol._state import IN_TRANSACTION, TRANSITIONS, State, after_reply, objection, redacted
+from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, objection, redacted
+from smtprecv.protocol._transaction import Transaction
 
 # RFC 2034 section 4: 2yz, 4yz and 5yz replies have a status; 3yz has none.
 _DEFAULT_STATUS: Final = {klass: EnhancedStatus(klass, 0, 0) for klass in (2, 4, 5)}
@@ -71,7 +72,6 @@ class Connection:
         "_assumed",
         "_buffer",
         "_config",
-        "_envelope",
         "_identity",
         "_instead",
         "_is_ended",
@@ -80,9 +80,9 @@ class Connection:
         "_open",
         "_replies_due",
         "_session",
-        "_shares",
         "_state",
         "_swallowed",
+        "_transaction",
         "_transactions",
     )
 
@@ -94,9 +94,7 @@ class Connection:
         self._mail_data: DotReader | ChunkReader = DotReader(self._buffer, config)
         self._state = State.CONNECTED
         self._session = Session(tls=tls, dialect=config.dialect)
-        self._envelope: Envelope | None = None
-        self._shares: list[int] = []
-        """How many recipients each accepted RCPT has put into the envelope."""
+        self._transaction: Transaction | None = None
         self._transactions = 0
         self._open: Event | None = None
         self._replies_due = 0
@@ -129,7 +127,7 @@ class Connection:
         It begins with the 2yz reply to MAIL, has each recipient, or what it was redirected to, from the
         2yz reply to its RCPT on, and stays until the reply to EndOfMailData, to RSET, or to HELO or EHLO has been sent.
         """
-        return self._envelope
+        return None if self._transaction is None else self._transaction.envelope
 
     @property
     def replies_due(self) -> int:
@@ -143,9 +141,7 @@ class Connection:
         In SMTP one reply speaks for all. In LMTP each accepted RCPT has its own (RFC 2033 section 4.2), which speaks
         for one recipient, or for those that it was redirected to. Empty outside of a transaction.
         """
-        if self._envelope is None:
-            return ()
-        return tuple(self._shares) if self._config.dialect is Dialect.LMTP else (sum(self._shares),)
+        return () if self._transaction is None else self._transaction.spans(self._config.dialect)
 
     @property
     def pipelined(self) -> bool:
@@ -258,7 +254,7 @@ class Connection:
             self._take_over(event)
         self._instead, self._identity, self._assumed = (), None, Session()
         if following not in IN_TRANSACTION:
-            self._envelope = None
+            self._transaction = None
         elif following is State.DATA:
             self._mail_data = DotReader(self._buffer, self._config)
         self._state = following
@@ -297,20 +293,18 @@ class Connection:
         return refused or event
 
     def _context(self) -> Context:
-        return Context(
-            self._config, self._session, self._envelope, len(self._shares), self._transactions, bool(self._buffer)
-        )
+        accepted = 0 if self._transaction is None else len(self._transaction.shares)
+        is_followed = bool(self._buffer)
+        return Context(self._config, self._session, self.envelope, accepted, self._transactions, is_followed)
 
     def _begin_chunk(self, chunk: Bdat) -> Bdat:
         """Move on without a reply: the one that is due comes at the end of the chunk."""
         if self._state is State.RCPT:
-            is_binary = self._envelope is not None and self._envelope.parameters.body is Body.BINARY_MIME
+            is_binary = self._transaction is not None and self._transaction.is_binary
             self._mail_data = ChunkReader(self._buffer, self._config, is_binary=is_binary)
         assert isinstance(self._mail_data, ChunkReader), "a chunk follows RCPT or another chunk"
         self._mail_data.begin(chunk)
-        following = TRANSITIONS[self._state][Bdat].completion
-        assert following is not None, "the row of BDAT says where it leads"
-        self._state = following
+        self._state = after_bdat(self._state)
         return chunk
 
     def _take_over(self, event: Event | None) -> None:
@@ -327,8 +321,8 @@ class Connection:
                 self._config = replace(self._config, trusts_client=False)
             case Mail():
                 self._begin_transaction(event)
-            case Rcpt():
-                self._add_recipients(event)
+            case Rcpt() if self._transaction is not None:
+                self._transaction.add(event, self._instead)
             case _:
                 pass
 
@@ -337,19 +331,8 @@ class Connection:
         # RFC 6710 section 4.2: a priority is granted to those who may ask for one; others are served at 0.
         if parameters.priority and self._session.identity is None and not self._config.trusts_client:
             parameters = replace(parameters, priority=0)
-        self._envelope = Envelope(mail.reverse_path, parameters)
-        self._shares = []
+        self._transaction = Transaction(mail, parameters)
         self._transactions += 1
-
-    def _add_recipients(self, rcpt: Rcpt) -> None:
-        envelope = self._envelope
-        assert envelope is not None, "RCPT is legal in a transaction alone"
-        path, parameters = rcpt.forward_path, rcpt.parameters
-        added = [Recipient(instead, path, parameters) for instead in self._instead] or [
-            Recipient(path, None, parameters)
-        ]
-        self._envelope = Envelope(envelope.reverse_path, envelope.parameters, (*envelope.recipients, *added))
-        self._shares.append(len(added))
 
     def _with_status(self, reply: Reply) -> Reply:
         """Fill in the enhanced status that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
@@ -363,5 +346,5 @@ class Connection:
         self._open = None
         self._replies_due = 0
         self._swallowed = None
-        self._envelope = None
+        self._transaction = None
         self._buffer.clear()

@@ -254,6 +254,13 @@ def redacted(refused: Rejected, state: State) -> Rejected:
     return Rejected(b"" if state is AUTH else verb, reply)
 
 
+def after_bdat(state: State) -> State:
+    """Say where a legal BDAT leads, which needs no reply."""
+    following = TRANSITIONS[state][Bdat].completion
+    assert following is not None, "the row of BDAT says where it leads"
+    return following
+
+
 def after_reply(state: State, event: EventType | None, code: int) -> State | None:
     """Say where the reply ``code`` to an open event of this type leads; None if it cannot answer it.
 
