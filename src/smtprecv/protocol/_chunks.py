@@ -48,7 +48,7 @@ class ChunkReader:
     def _next_piece(self, taken: bytes) -> bytes:
         """Give all that can be judged without what follows."""
         octets = self._held + taken
-        cut = len(octets) - (octets.endswith(b"\r") and not (self._is_last and not self._left))
+        cut = len(octets) - octets.endswith(b"\r")
         self._held = octets[cut:]
         return octets[:cut]
 

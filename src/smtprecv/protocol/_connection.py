@@ -75,6 +75,7 @@ class Connection:
         "_identity",
         "_instead",
         "_is_ended",
+        "_is_trusted",
         "_lines",
         "_mail_data",
         "_open",
@@ -104,11 +105,7 @@ class Connection:
         self._swallowed: tuple[int, Rejected] | None = None
         """Octets of a chunk that can't be obeyed, still to come, and what is to be said behind them."""
         self._is_ended = False
-
-    @property
-    def config(self) -> Config:
-        """What the session may do."""
-        return self._config
+        self._is_trusted = config.trusts_client
 
     @property
     def state(self) -> State:
@@ -318,7 +315,7 @@ class Connection:
                 self._session = replace(self._assumed, tls=self._session.tls, dialect=self._session.dialect)
                 # Only who speaks for the client was trusted, and each client has its own transactions.
                 self._transactions = 0
-                self._config = replace(self._config, trusts_client=False)
+                self._is_trusted = False
             case Mail():
                 self._begin_transaction(event)
             case Rcpt() if self._transaction is not None:
@@ -329,7 +326,7 @@ class Connection:
     def _begin_transaction(self, mail: Mail) -> None:
         parameters = mail.parameters
         # RFC 6710 section 4.2: a priority is granted to those who may ask for one; others are served at 0.
-        if parameters.priority and self._session.identity is None and not self._config.trusts_client:
+        if parameters.priority and self._session.identity is None and not self._is_trusted:
             parameters = replace(parameters, priority=0)
         self._transaction = Transaction(mail, parameters)
         self._transactions += 1

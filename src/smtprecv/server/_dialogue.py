@@ -91,7 +91,8 @@ class Dialogue:
         self._service = service
         self._limits = service.limits
         self._doorkeeper = doorkeeper
-        self._connection = Connection(service.config_for(client))
+        self._config = service.config_for(client)
+        self._connection = Connection(self._config)
         self._answers = Answers(self._connection, client, service, doorkeeper)
         self._scope = trio.CancelScope()
         self._patience = Patience(service.limits, trio.current_time())
@@ -148,7 +149,7 @@ class Dialogue:
         try:
             with self._scope:
                 if self._service.implicit_tls:
-                    self._go_on(Connection(self._connection.config, await self._secure()))
+                    self._go_on(Connection(self._config, await self._secure()))
                 if await self._is_patient():
                     await self._converse()
         except trio.Cancelled:
