@@ -38,7 +38,7 @@ from smtprecv.protocol._events import (
 )
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
-from smtprecv.protocol._reply import EnhancedStatus, Reply
+from smtprecv.protocol._reply import EnhancedStatus, Reply, wire_form
 from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, objection, redacted
 from smtprecv.protocol._transaction import Transaction
 
@@ -239,7 +239,7 @@ class Connection:
         if reply.is_ok and isinstance(event, Auth | AuthResponse) and self._identity is None:
             msg = "an accepted client needs an identity"
             raise LocalProtocolError(msg)
-        octets = bytes(self._with_status(reply))
+        octets = wire_form(reply, self._status_of(reply))
         if following is State.CLOSED:
             self._close()
             return octets
@@ -331,12 +331,12 @@ class Connection:
         self._transaction = Transaction(mail, parameters)
         self._transactions += 1
 
-    def _with_status(self, reply: Reply) -> Reply:
-        """Fill in the enhanced status that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
+    def _status_of(self, reply: Reply) -> EnhancedStatus | None:
+        """Give the reply's own status, or the one that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
         # RFC 2034 section 4: not in the greeting, which answers XCLIENT too, and not in the answer to HELO or EHLO.
         if reply.status is not None or not self._session.is_extended or isinstance(self._open, Hello | Xclient):
-            return reply
-        return Reply(reply.code, reply.text, _DEFAULT_STATUS.get(reply.code // 100))
+            return reply.status
+        return _DEFAULT_STATUS.get(reply.code // 100)
 
     def _close(self) -> None:
         self._state = State.CLOSED
