@@ -5,6 +5,7 @@ Its one rule: nobody opens a relay or a spam trap, or lets passwords be sent in 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -33,6 +34,27 @@ from smtprecv.server import (
 )
 from smtprecv.spool import Spool
 
+_SOURCES: Final = ("listen", "tls-listen", "lmtp-listen", "stdio")
+_TAKES: Final = ("accept-domain", "accept-any", "require-auth")
+"""What says who may send to whom; without any of these everything is taken, from this machine alone."""
+
+_PASSED: Final = re.compile(r"fd:|systemd(:|$)")
+"""The addresses of sockets that somebody else has opened."""
+
+_NEEDS: Final[Sequence[tuple[str, Sequence[str]]]] = (
+    ("tls-cert", ("tls-key",)),
+    ("tls-key", ("tls-cert",)),
+    ("tls-listen", ("tls-cert",)),
+    ("require-tls", ("tls-cert",)),
+    ("auth-file", ("tls-cert", "auth-without-tls")),
+    ("auth-without-tls", ("auth-file",)),
+    ("require-auth", ("auth-file",)),
+    ("lmtp-direct", ("lmtp-listen",)),
+    ("lmtp-direct", ("deliver",)),
+    ("proxy-from", _TAKES),  # a proxy on loopback speaks for strangers
+)
+"""Which option needs which others, one of them at least."""
+
 
 def prepare_server(options: Options, limits: Limits) -> Callable[[Spool], Server]:
     """Read the files that a server needs, and give what makes it over a spool. ConfigError or OSError if that fails."""
@@ -58,8 +80,10 @@ def prepare_server(options: Options, limits: Limits) -> Callable[[Spool], Server
 
 def roles(options: Options) -> Iterator[tuple[Sequence[str], Role, str]]:
     """Give the addresses to listen on, with the role of each kind and what the log says of it."""
-    yield options.listen, Role(), ""
-    yield options.tls_listen, Role(implicit_tls=True), " (TLS)"
+    if options.listen:
+        yield options.listen, Role(), ""
+    if options.tls_listen:
+        yield options.tls_listen, Role(implicit_tls=True), " (TLS)"
     if options.lmtp_listen:
         delivery = options.delivery if options.lmtp_direct else None
         intake = None if delivery is None else DirectIntake(delivery)
@@ -89,41 +113,30 @@ def _policy(options: Options) -> Policy | None:
 
 def refuse_contradictions(options: Options) -> None:
     """ConfigError for arguments that do not go together."""
-    addresses = [
-        *((f"--listen {address}", address) for address in options.listen),
-        *((f"--tls-listen {address}", address) for address in options.tls_listen),
-        *((f"--lmtp-listen {address}", address) for address in options.lmtp_listen),
-    ]
-    for is_wrong, text in (
-        (options.stdio and addresses, "--stdio does not go together with listening"),
-        (not (options.stdio or addresses), f"one of {', '.join(_SOURCES)} is needed"),
-        ((options.tls_cert is None) is not (options.tls_key is None), "--tls-cert and --tls-key need each other"),
-        (options.tls_cert is None and options.tls_listen, "--tls-listen needs --tls-cert"),
-        (options.tls_cert is None and options.require_tls, "--require-tls needs --tls-cert"),
-        (options.auth_file is None and options.require_auth, "--require-auth needs --auth-file"),
-        (options.auth_file is None and options.auth_without_tls, "--auth-without-tls needs --auth-file"),
-        (
-            options.auth_file is not None and options.tls_cert is None and not options.auth_without_tls,
-            "--auth-file needs --tls-cert, or --auth-without-tls to take passwords in clear",
-        ),
-        (options.lmtp_direct and not options.lmtp_listen, "--lmtp-direct needs --lmtp-listen"),
-        (options.lmtp_direct and options.deliver is None, "--lmtp-direct needs --deliver"),
-    ):
-        if is_wrong:
-            raise ConfigError(text)
-    if not _is_closed(options):
-        for culprit, address in addresses:
-            host = host_in(address)
-            if host is not None and not _is_loopback(host):
-                _refuse(culprit)
-
-
-_SOURCES: Final = ("--listen", "--tls-listen", "--lmtp-listen", "--stdio")
+    listening = _listening(options)
+    if options.stdio and listening:
+        msg = f"{listening[0][0]} does not go together with --stdio"
+        raise ConfigError(msg)
+    if not options.stdio and not listening:
+        msg = f"mail must come from somewhere: {_any_of(_SOURCES)}"
+        raise ConfigError(msg)
+    passed = [address for _, address in listening if _PASSED.match(address)]
+    if len(passed) > len({*passed}) or ("systemd" in passed and len(passed) > 1):
+        msg = "a socket that was passed is listened on once: tell them apart by systemd:NAME"
+        raise ConfigError(msg)
+    for word, others in _NEEDS:
+        if _is_given(options, word) and not _is_one_given(options, others):
+            msg = f"--{word} needs {_any_of(others)}"
+            raise ConfigError(msg)
+    for culprit, address in listening:
+        host = host_in(address)
+        if host is not None and not _is_loopback(host) and not _is_one_given(options, _TAKES):
+            _refuse(culprit)
 
 
 def refuse_open_sockets(options: Options, listeners: Sequence[Listener], stream: trio.abc.Stream | None) -> None:
     """ConfigError for sockets that were opened by somebody else, where an address would have been refused."""
-    if _is_closed(options):
+    if _is_one_given(options, _TAKES):
         return
     sockets = [listener.socket for listener in listeners]
     if isinstance(stream, trio.SocketStream):
@@ -133,14 +146,27 @@ def refuse_open_sockets(options: Options, listeners: Sequence[Listener], stream:
             _refuse("the socket that was inherited")
 
 
-def _is_closed(options: Options) -> bool:
-    """Say whether it was said who may send to whom."""
-    return bool(options.accept_domain) or options.accept_any or options.require_auth
-
-
 def _refuse(culprit: str) -> NoReturn:
-    msg = f"{culprit} is not loopback: say what to take, with --accept-domain DOMAIN, --accept-any or --require-auth"
+    msg = f"{culprit} is not loopback: say what to take, by {_any_of(_TAKES)}"
     raise ConfigError(msg)
+
+
+def _listening(options: Options) -> Sequence[tuple[str, str]]:
+    """Give each address to listen on, behind the words that say so."""
+    given = {"listen": options.listen, "tls-listen": options.tls_listen, "lmtp-listen": options.lmtp_listen}
+    return [(f"--{word} {address}", address) for word, addresses in given.items() for address in addresses]
+
+
+def _is_one_given(options: Options, words: Sequence[str]) -> bool:
+    return any(_is_given(options, word) for word in words)
+
+
+def _is_given(options: Options, word: str) -> bool:
+    return bool(getattr(options, word.replace("-", "_")))
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return " or ".join(f"--{word}" for word in words)
 
 
 def _is_loopback(host: str) -> bool:

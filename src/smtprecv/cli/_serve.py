@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ from smtprecv.spool import Spool, open_spool
 
 _log: Final = logging.getLogger("smtprecv.serve")
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def serve(options: Options) -> int:
     """Serve until SIGTERM or SIGINT, of which the first drains and a second one cancels; or to the end that was set.
 
-    An end is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. Status 0 after all of these.
+    SIGHUP ends nothing, but where the log goes to a terminal: there it says that the terminal is gone. An end
+    is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. Status 0 after all of these.
     ConfigError for arguments that do not go together; SpoolError for a queue that cannot be used;
     OSError for an address that cannot be listened on.
     """
@@ -39,7 +41,7 @@ async def serve(options: Options) -> int:
     limits = _limits(options)
     make_server = prepare_server(options, limits)
     stream = standard_stream() if options.stdio else None
-    with _signals() as signals:
+    with _signals() as ends:
         async with _listening(options) as listening:
             refuse_open_sockets(options, [listener for each in listening for listener in each.listeners], stream)
             async with open_spool(options.queue) as spool:
@@ -47,13 +49,13 @@ async def serve(options: Options) -> int:
                 is_stopped = trio.Event()
                 async with trio.open_nursery() as nursery:
                     scope = nursery.cancel_scope
-                    nursery.start_soon(_stop_on_signals, signals, server, options.grace, scope, is_stopped)
+                    nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
                     if delivery is not None and stream is None:
                         nursery.start_soon(_run_queue, spool, delivery, retry)
                     await (_receive(server, listening) if stream is None else server.talk(stream))
                     scope.cancel()
                 if delivery is not None and not is_stopped.is_set():
-                    await _run_once(signals, spool, delivery, retry)
+                    await _run_once(ends, spool, delivery, retry)
     return 0
 
 
@@ -64,13 +66,31 @@ def _limits(options: Options) -> Limits:
     return Limits(connections, options.max_connections_per_client)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The signals that ask for the end, among those that come."""
+
+    signals: AsyncIterator[int]
+    hangup_ends: bool
+
+    async def next(self) -> str:
+        """Wait for the next one, and give its name."""
+        while True:
+            number = await anext(self.signals)
+            if number != signal.SIGHUP or self.hangup_ends:
+                return signal.Signals(number).name
+            _log.info("SIGHUP: nothing to do, the certificate and the users are read again when they change")
+
+
 @contextmanager
-def _signals() -> Generator[AsyncIterator[int], None, None]:
-    """Receive the signals that end the command; behind a block that ended well they are ignored, as it is ending."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+def _signals() -> Generator[Ends, None, None]:
+    """Receive the signals of the command; behind a block that ended well they are ignored, as it is ending."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
     try:
-        with trio.open_signal_receiver(*_ENDING) as signals:
-            yield signals
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            # Asked now: a terminal that is gone is none.
+            yield Ends(signals, hangup_ends=sys.stderr.isatty())
     except BaseException:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -91,35 +111,32 @@ async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff) -> None:
     await run_queue(spool, delivery, retry)
 
 
-async def _run_once(signals: AsyncIterator[int], spool: Spool, delivery: Delivery, retry: Backoff) -> None:
+async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+        nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
         await run_once(spool, delivery, retry)
         nursery.cancel_scope.cancel()
 
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
+async def _cancel_on_signal(ends: Ends, scope: trio.CancelScope) -> None:
+    await ends.next()
     scope.cancel()
 
 
 async def _stop_on_signals(
-    signals: AsyncIterator[int],
+    ends: Ends,
     server: Server,
     grace: dt.timedelta,
     scope: trio.CancelScope,
     is_stopped: trio.Event,
 ) -> None:
-    async for number in signals:
-        name = signal.Signals(number).name
-        if is_stopped.is_set():
-            _log.info("%s again: stopping at once", name)
-            scope.cancel()
-        else:
-            _log.info("%s: no new mail, at most %g s for what has begun", name, grace.total_seconds())
-            server.drain(grace.total_seconds())
-            is_stopped.set()
+    name = await ends.next()
+    _log.info("%s: no new mail, at most %g s for what has begun", name, grace.total_seconds())
+    server.drain(grace.total_seconds())
+    is_stopped.set()
+    _log.info("%s again: stopping at once", await ends.next())
+    scope.cancel()
 
 
 @final
