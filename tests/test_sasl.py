@@ -395,7 +395,7 @@ def test_saslprep(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["\u0007", "\u0627\u0031", "\u05d0a\u05d1", "a\u05d0", "\ud800", "\u202e"])
 def test_saslprep_refuses(text: str) -> None:
-    """Controls, marks of direction, and text of two directions are refused (RFC 4013 section 2.3, section 2.4)."""
+    """Controls, marks of direction, and text of two directions are refused (RFC 4013 sections 2.3 and 2.4)."""
     with pytest.raises(ValueError, match="RFC 4013"):
         saslprep(text)
 

@@ -111,7 +111,7 @@ def test_a_defect_is_told_at_the_end_of_its_chunk() -> None:
 @pytest.mark.parametrize("step", [63, 4096, 70000])
 @pytest.mark.parametrize("is_binary", [False, True])
 def test_too_big(sizes: Sequence[int], defect: Reply | None, step: int, is_binary: bool) -> None:  # noqa: FBT001
-    """The size is that of all chunks, and it is binary mail's limit too (RFC 1870 section 6.4)."""
+    """The size is that of all chunks, and it is binary mail's limit too (RFC 1870 section 4)."""
     chunks = [b"x" * size for size in sizes]
     stream = b"".join(chunks)
     reads = [stream[start : start + step] for start in range(0, len(stream), step)]
