@@ -127,7 +127,7 @@ async def test_auth_is_offered_where_it_may_be_used() -> None:
         ([f"AUTH PLAIN {plain('nobody', 'pencil')}"], ["535 5.7.8"]),
         ([f"AUTH PLAIN {encoded(chr(0).join(['bert', 'anna', 'pencil']))}"], ["535 5.7.8"]),
         (["AUTH CRAM-MD5"], ["504 5.5.4"]),
-        (["AUTH EXTERNAL ="], ["504 5.5.4"]),  # there is no certificate
+        (["AUTH EXTERNAL ="], ["538 5.7.11"]),  # there is no certificate outside of TLS
         (["AUTH LOGIN", encoded("anna"), "*"], ["334 ", "334 ", "501 5.7.0"]),
     ],
 )
