@@ -459,8 +459,11 @@ def test_a_reply_speaks_for_all_that_a_recipient_was_redirected_to(
 
 
 def test_xclient_begins_anew() -> None:
-    """After 220 the client is to greet again, and is who it says (XCLIENT of Postfix); TLS stays around it."""
-    connection = connect(EHLO + STARTTLS, OK, TLS_GO).secured(TLS)
+    """After 220 the client is to greet again, and is who it says (XCLIENT of Postfix).
+
+    TLS stays around it, but the certificate is that of the client before: nobody may use it for EXTERNAL.
+    """
+    connection = connect(EHLO + STARTTLS, OK, TLS_GO).secured(replace(TLS, client_name="proxy.example"))
     connection.receive_data(EHLO + b"AUTH PLAIN AGEAYg==\r\n" + XCLIENT + XCLIENT + EHLO + MAIL)
     connection.next_event()
     connection.send(OK)

@@ -312,7 +312,9 @@ class Connection:
             case Auth() | AuthResponse():
                 self._session = replace(self._session, identity=self._identity)
             case Xclient():
-                self._session = replace(self._assumed, tls=self._session.tls, dialect=self._session.dialect)
+                # The certificate is that of who speaks for the client.
+                tls = self._session.tls and replace(self._session.tls, client_name=None)
+                self._session = replace(self._assumed, tls=tls, dialect=self._session.dialect)
                 # Only who speaks for the client was trusted, and each client has its own transactions.
                 self._transactions = 0
                 self._is_trusted = False
