@@ -319,3 +319,15 @@ async def test_one_dialogue_does_not_delay_another() -> None:
 
         gate.set()
         assert (await slow.reply()).startswith("250")
+
+
+async def test_a_server_that_drains_serves_nobody_else() -> None:
+    """Listeners that are given to it after the drain has begun are closed at once."""
+    server = Server(Memory(), config=CONFIG)
+    server.drain()
+    [listener] = await listen("127.0.0.1:0")
+
+    with trio.fail_after(5):
+        await server.serve([listener])
+
+    assert listener.socket.fileno() == -1

@@ -48,15 +48,9 @@ class Authentication:
                 return _CANCELLED  # RFC 4954 section 4: 501 to the client that gives up
             else:
                 step = advance(exchange, event.octets)
-            if isinstance(step, ScramStart):
-                exchange = step.proceed(await self._keys(client, step), nonce=secrets.token_urlsafe(_NONCE_SIZE))
-                step = advance(exchange)
         except SaslError as error:
             return error.reply
-        if isinstance(step, bytes):
-            self._exchange = exchange
-            return Reply(334, b64encode(step).decode())
-        return await self._judge(client, step)
+        return await self._follow(client, exchange, step)
 
     def _begin(self, client: Client, mechanism: str) -> _Exchange:
         tls = client.session.tls
@@ -66,12 +60,16 @@ class Authentication:
         keys = await self._hooks.scram_keys(client, start.user)
         return keys or ScramKeys.of_nobody(start.user, secret=_SECRET)
 
-    async def _judge(self, client: Client, finding: _Finding) -> Reply | Identity:
-        match finding:
-            case Identity():
-                return finding
-            case Password() | External():
-                return await self._hooks.authenticate(client, finding)
+    async def _follow(self, client: Client, exchange: _Exchange, step: bytes | _Finding) -> Reply | Identity:
+        match step:
+            case bytes():
+                self._exchange = exchange
+                return Reply(334, b64encode(step).decode())
             case ScramStart():
-                msg = "a mechanism named its client twice"
-                raise AssertionError(msg)
+                keys = await self._keys(client, step)
+                exchange = step.proceed(keys, nonce=secrets.token_urlsafe(_NONCE_SIZE))
+                return await self._follow(client, exchange, advance(exchange))
+            case Password() | External():
+                return await self._hooks.authenticate(client, step)
+            case Identity():  # pragma: no branch  # the union ends here, which the type checkers prove
+                return step

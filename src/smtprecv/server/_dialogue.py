@@ -88,6 +88,7 @@ class Dialogue:
     def __init__(self, stream: trio.abc.Stream, client: Client, service: Service, doorkeeper: Doorkeeper) -> None:
         """Prepare a dialogue with ``client`` over ``stream``; ``run`` holds it."""
         self._stream = stream
+        self._secured: trio.SSLStream[trio.abc.Stream] | None = None
         self._service = service
         self._limits = service.limits
         self._doorkeeper = doorkeeper
@@ -162,7 +163,8 @@ class Dialogue:
         assert self._service.tls is not None, "TLS is offered only where there is a certificate"
         self._scope.deadline = self._patience.begin(trio.current_time())
         self._is_shaking_hands = True
-        self._stream, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
+        self._secured, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
+        self._stream = self._secured
         self._is_shaking_hands = False
         return tls
 
@@ -195,7 +197,7 @@ class Dialogue:
             if self._connection.state is State.TLS:
                 self._go_on(self._connection.secured(await self._secure()))
         await self._flush()
-        if self._is_cut_short or isinstance(self._stream, trio.SSLStream):
+        if self._is_cut_short or self._secured is not None:
             await self._let_hear()
 
     def _is_over(self) -> bool:
@@ -301,10 +303,10 @@ class Dialogue:
         """
         stream = self._stream
         with trio.move_on_after(_FAREWELL_TIMEOUT), suppress(trio.BrokenResourceError):
-            if isinstance(stream, trio.SSLStream):
+            if self._secured is not None:
                 with suppress(trio.BrokenResourceError):
-                    await stream.unwrap()
-                stream = stream.transport_stream
+                    await self._secured.unwrap()
+                stream = self._secured.transport_stream
             if isinstance(stream, trio.abc.HalfCloseableStream):
                 await stream.send_eof()
                 while await stream.receive_some(_READ_SIZE):

@@ -89,7 +89,7 @@ class _Errand:
     delivery: Delivery
     entry: Entry
     message: Message
-    served: set[ForwardPath] = field(default_factory=set)
+    served: set[ForwardPath] = field(default_factory=set[ForwardPath])
 
     async def serve(self, recipients: Sequence[Recipient], rounds: int) -> Sequence[Reply]:
         """Give one reply for each recipient, after following what the delivery redirects."""

@@ -149,7 +149,10 @@ class Server:
         """
         service = self._fill(role or Role())
         with self._until_cut_off():
-            await self._receive(service, stream)
+            try:
+                await self._receive(service, stream)
+            finally:
+                await trio.aclose_forcefully(stream)
 
     def _fill(self, role: Role) -> Service:
         """Put together what a role says and what is the server's own."""
@@ -193,16 +196,13 @@ class Server:
         return self._ends < math.inf
 
     async def _receive(self, service: Service, stream: trio.abc.Stream) -> None:
+        """Hold one session, if it comes to one; the caller closes the stream, as Trio does for its listeners."""
         try:
             client = await _announced(_client_of(stream), stream, service)
         except (OSError, ProxyError) as error:
             # The client reset the connection before it was accepted, or the proxy does not say for whom it speaks.
             _log.info("connection lost before it began: %s", ascii(str(error)))
-            await trio.aclose_forcefully(stream)
             return
-        except trio.Cancelled:
-            await trio.aclose_forcefully(stream)
-            raise
         refusal = SHUTDOWN if self._is_draining else self._doorkeeper.enter(client.address)
         if refusal is not None:
             _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)
@@ -227,7 +227,6 @@ async def _refuse(stream: trio.abc.Stream, octets: bytes) -> None:
             await stream.send_all(octets)
         except trio.BrokenResourceError:
             _log.debug("a refused client was gone")
-    await trio.aclose_forcefully(stream)
 
 
 async def _announced(client: Client, stream: trio.abc.Stream, service: Service) -> Client:

@@ -105,7 +105,7 @@ class TlsFiles:
 
 async def secure(
     stream: trio.abc.Stream, source: ssl.SSLContext | TlsSource, seconds: float
-) -> tuple[trio.abc.Stream, Tls]:
+) -> tuple[trio.SSLStream[trio.abc.Stream], Tls]:
     """Shake hands as the server, and give the stream inside TLS and what is known of it.
 
     BrokenResourceError if that fails, or takes more than ``seconds``: the stream is then of no more use.
