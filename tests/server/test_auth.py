@@ -8,6 +8,7 @@ import logging
 import ssl
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from tests.server.harness import Memory, Peer, dialogue
 from tests.server.test_tls import Trace, upgrade
 
 from smtprecv.message import Client
+from smtprecv.policies import PasswordFile, with_keys
 from smtprecv.policy import All, Policy
 from smtprecv.protocol import Config, EnhancedStatus, Mail, Reply
 from smtprecv.sasl import CREDENTIALS_INVALID, External, Identity, Password, ScramKeys
@@ -337,3 +339,23 @@ def test_what_is_offered_follows_from_the_hooks() -> None:
     assert Hooks(Keys()).mechanisms == ("SCRAM-SHA-256",)
     assert Hooks(Judge()).mechanisms == ("EXTERNAL", "PLAIN", "LOGIN")
     assert Hooks(All(Judge(), Keys())).mechanisms == ("EXTERNAL", "SCRAM-SHA-256", "PLAIN", "LOGIN")
+
+
+async def test_a_password_file_serves_every_mechanism(tmp_path: Path) -> None:
+    """One line of a file with SCRAM keys is enough for PLAIN, LOGIN and SCRAM; behind other policies it is the last."""
+    (tmp_path / "users").write_bytes(with_keys(b"", "ben", KEYS))
+    policy = All(Users("anna"), PasswordFile(tmp_path / "users"))
+    for user in ("anna", "ben"):
+        for lines in (
+            [f"AUTH PLAIN {plain(user, 'pencil')}"],
+            ["AUTH LOGIN", encoded(user), encoded("pencil")],
+            ["SCRAM"],
+        ):
+            async with dialogue(Memory(), policy, config=CONFIG) as (peer, _):
+                await peer.ask("EHLO client.example")
+                replies = (
+                    [(await scram(peer, user, "pencil"))[1]]
+                    if lines == ["SCRAM"]
+                    else [await peer.ask(line) for line in lines]
+                )
+                assert replies[-1] == "235 2.7.0 authentication successful"
