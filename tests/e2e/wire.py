@@ -37,10 +37,14 @@ class Wire:
             if line[3] == " ":
                 return int(line[:3]), texts
 
+    def ask_any(self, command: str) -> tuple[int, list[str]]:
+        """Send one command, and give the reply."""
+        self.send(f"{command}\r\n".encode())
+        return self.reply()
+
     def ask(self, command: str, code: int) -> str:
         """Send one command, and give the reply's text, whose code must be this one."""
-        self.send(f"{command}\r\n".encode())
-        given, texts = self.reply()
+        given, texts = self.ask_any(command)
         assert given == code, f"{command!r}: {given} {texts}"
         return "\n".join(texts)
 
