@@ -288,7 +288,7 @@ class Answers:
         client = xforward(self.client, self._forwarded) if self._forwarded else self.client
         replies = spread(await incoming.commit(client, self._envelope), self._connection.reply_spans)
         self._incoming = None
-        for reply in replies:
+        for reply in dict.fromkeys(replies):  # the spool has one for all
             _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
         return replies
 

@@ -326,5 +326,7 @@ def _subject(event: Event) -> str:
             return ascii(f"MAIL <{reverse_path}>")[1:-1]
         case Rcpt(forward_path):
             return ascii(f"RCPT <{forward_path}>")[1:-1]
+        case Auth() | AuthResponse():
+            return "AUTH"
         case _:
             return type(event).__name__.upper()

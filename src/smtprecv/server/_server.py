@@ -198,10 +198,15 @@ class Server:
     async def _receive(self, service: Service, stream: trio.abc.Stream) -> None:
         """Hold one session, if it comes to one; the caller closes the stream, as Trio does for its listeners."""
         try:
-            client = await _announced(_client_of(stream), stream, service)
-        except (OSError, ProxyError) as error:
-            # The client reset the connection before it was accepted, or the proxy does not say for whom it speaks.
-            _log.info("connection lost before it began: %s", ascii(str(error)))
+            peer = _client_of(stream)
+        except OSError as error:
+            # The client reset the connection before it was accepted: there is nobody to talk to.
+            _log.info("connection lost before it began: %s", error)
+            return
+        try:
+            client = await _announced(peer, stream, service)
+        except ProxyError as error:
+            _log.info("%s: %s does not say for whom it speaks: %s", peer.session_id, peer.address, ascii(str(error)))
             return
         refusal = SHUTDOWN if self._is_draining else self._doorkeeper.enter(client.address)
         if refusal is not None:
