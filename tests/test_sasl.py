@@ -100,7 +100,7 @@ def scram_name(name: str) -> bytes:
     ],
 )
 def test_plain(response: bytes, expected: Password) -> None:
-    """PLAIN is one response to an empty challenge: whom to act as, the user, the password (RFC 4616 section 4)."""
+    """PLAIN is one response to an empty challenge: whom to act as, the user, the password (RFC 4616 section 2)."""
     assert play(plain(), response) == ([b""], expected)
 
 
@@ -124,7 +124,7 @@ def test_external(authorization: str) -> None:
     ],
 )
 def test_malformed_plain(response: bytes) -> None:
-    """A response that is not the grammar's, not UTF-8, or too long ends PLAIN with 501."""
+    """A response that is not the grammar's, not UTF-8, or too long ends PLAIN with 501 (RFC 4616 section 2)."""
     fails(plain(), response)
 
 
@@ -239,7 +239,10 @@ def test_client_first(client_first: bytes, user: str, authorization: str) -> Non
     ],
 )
 def test_malformed_client_first(client_first: bytes) -> None:
-    """What the grammar does not know ends SCRAM with 501; so does demanding channel binding, or an extension."""
+    """What the grammar does not know ends SCRAM with 501; so does demanding channel binding, or an extension.
+
+    RFC 5802 sections 5.1, 6 and 7.
+    """
     fails(scram_sha_256(), client_first)
 
 
@@ -263,14 +266,14 @@ def test_malformed_client_first(client_first: bytes) -> None:
     ],
 )
 def test_malformed_client_final(final: bytes) -> None:
-    """A last message of another grammar, header or nonce ends SCRAM with 501."""
+    """A last message of another grammar, header or nonce ends SCRAM with 501 (RFC 5802 section 7)."""
     exchange = begun(CLIENT_FIRST).proceed(KEYS, nonce=SERVER_NONCE)
     advance(exchange)
     fails_now(exchange, final)
 
 
 def test_answer_to_the_signature() -> None:
-    """Nothing but an empty response may follow the server's signature."""
+    """Nothing but an empty response may follow the server's signature (RFC 4422 section 3.6)."""
     exchange = begun(CLIENT_FIRST).proceed(KEYS, nonce=SERVER_NONCE)
     advance(exchange)
     advance(exchange, WITHOUT_PROOF + b",p=" + PROOF)
@@ -286,7 +289,10 @@ def test_answer_to_the_signature() -> None:
     acts_as_self=st.booleans(),
 )
 def test_scram_round_trip(user: str, password: str, nonces: tuple[str, str], flag: str, *, acts_as_self: bool) -> None:
-    """Who knows the password is let in under the prepared name, and sees that the server knows it too."""
+    """Who knows the password is let in under the prepared name, and sees that the server knows it too.
+
+    RFC 5802 section 3.
+    """
     authorization = b"a=" + scram_name(user) if acts_as_self else b""
     client_first = b",".join([flag.encode(), authorization, b"n=" + scram_name(user), b"r=" + nonces[0].encode()])
     keys = ScramKeys.derive(password, salt=b"salt", iterations=4096)
@@ -315,6 +321,19 @@ def test_wrong_proof(password: str, client_first: bytes) -> None:
     assert str(caught.value) == "535 5.7.8 Authentication credentials invalid"
 
 
+@pytest.mark.parametrize("key", [KEYS.stored_key, KEYS.server_key])
+def test_what_is_kept_lets_nobody_in(key: bytes) -> None:
+    """Who has read the keys of a user cannot log in by them (RFC 5802 section 3)."""
+    exchange = begun(CLIENT_FIRST).proceed(KEYS, nonce=SERVER_NONCE)
+    advance(exchange)
+    message = b",".join([CLIENT_FIRST.removeprefix(b"n,,"), SERVER_FIRST, WITHOUT_PROOF])
+    signature = hmac.digest(KEYS.stored_key, message, "sha256")
+    proof = bytes(a ^ b for a, b in zip(key, signature, strict=True))
+    with pytest.raises(SaslError) as caught:
+        advance(exchange, WITHOUT_PROOF + b",p=" + b64encode(proof))
+    assert caught.value.reply == CREDENTIALS_INVALID
+
+
 def test_nobody() -> None:
     """A user who is not there is asked for a proof like any other, with the same salt each time, and is refused."""
     keys = ScramKeys.of_nobody("user", secret=b"s")
@@ -335,7 +354,7 @@ def test_nobody() -> None:
 
 
 def test_fits() -> None:
-    """Keys fit the password that they were derived from, however it is written, and no other."""
+    """Keys fit the password that they were derived from, however it is written, and no other (RFC 4616 section 2)."""
     keys = ScramKeys.derive("\u2168", salt=b"salt", iterations=4096)
     assert [keys.fits(password) for password in ("\u2168", "IX", "I\u00adX")] == [True, True, True]
     assert [keys.fits(password) for password in ("ix", "", "\0", "\u0627\u0031")] == [False] * 4
@@ -353,7 +372,7 @@ def test_fits() -> None:
     ],
 )
 def test_bad_keys(salt: bytes, iterations: int, stored_key: bytes, server_key: bytes) -> None:
-    """Keys that could not be SCRAM-SHA-256's, or are too cheap to guess at, cannot be made."""
+    """Keys that could not be SCRAM-SHA-256's, or are too cheap to guess at, cannot be made (RFC 7677 section 4)."""
     with pytest.raises(ValueError, match=r"iterations|octets"):
         ScramKeys(salt, iterations, stored_key, server_key)
 
@@ -389,13 +408,16 @@ def test_bad_identity(name: str) -> None:
     ],
 )
 def test_saslprep(text: str, expected: str) -> None:
-    """Names and passwords that look the same become the same (RFC 4013 section 3)."""
+    """Names and passwords that look the same become the same (RFC 4013 sections 2.1 and 2.2)."""
     assert saslprep(text) == saslprep(text, is_stored=True) == expected
 
 
 @pytest.mark.parametrize("text", ["\u0007", "\u0627\u0031", "\u05d0a\u05d1", "a\u05d0", "\ud800", "\u202e"])
 def test_saslprep_refuses(text: str) -> None:
-    """Controls, marks of direction, and text of two directions are refused (RFC 4013 sections 2.3 and 2.4)."""
+    """Controls, marks of direction, and text of two directions are refused.
+
+    RFC 4013 sections 2.3 and 2.4, RFC 3454 section 6.
+    """
     with pytest.raises(ValueError, match="RFC 4013"):
         saslprep(text)
 

@@ -89,7 +89,7 @@ def test_tls_1_2(secured: Served, authority: Authority, tmp_path: Path) -> None:
 
 
 def test_tls_1_1_is_refused(secured: Served) -> None:
-    """TLS 1.1 is not spoken (RFC 8996 section 3), and the log has one line on it."""
+    """TLS 1.1 is not spoken (RFC 8996 section 5), and the log has one line on it."""
     tried = programs.outcome(
         "openssl", "s_client", "-connect", secured.listener("TLS"), "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"
     )

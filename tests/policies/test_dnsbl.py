@@ -47,7 +47,10 @@ async def answer(udp: Respond, *lists: str, address: IPv4Address | IPv6Address =
 
 @pytest.mark.parametrize(("address", "name"), [(FOUR, FOUR_NAME), (SIX, SIX_NAME)])
 async def test_who_is_listed_is_refused(address: IPv4Address | IPv6Address, name: str) -> None:
-    """RFC 5782: the name is the address backward, by numbers or by hexadecimal digits; the reply says which list."""
+    """The name is the address backward, by numbers or by hexadecimal digits; the reply says which list.
+
+    RFC 5782 sections 2.1 and 2.4.
+    """
     async with nameserver(from_zone({(name, "A"): ["127.0.0.2"]})) as server:
         reply = await asking(server, "BL.Example").connect(from_address(address))
     assert f"554 5.7.1 your address {address} is listed by bl.example" == str(reply)
@@ -198,6 +201,32 @@ async def test_answers_are_remembered(mock_clock: trio.testing.MockClock) -> Non
         mock_clock.jump(61)
         assert 554 == (await policy.connect(clients[0])).code
         assert 3 == len(server.asked)
+
+
+@pytest.mark.parametrize(("ttl", "minimum"), [(3600, 30), (30, 3600)])
+async def test_a_no_holds_for_as_long_as_its_zone_says(
+    ttl: int, minimum: int, mock_clock: trio.testing.MockClock
+) -> None:
+    """That a name does not exist is believed for the least of the SOA's own time and its minimum.
+
+    RFC 2308 section 5.
+    """
+
+    async def no_such_name(query: bytes) -> Sequence[bytes]:
+        [octets] = await from_zone({})(query)
+        response = dns.message.from_wire(octets)
+        soa = f"ns.bl.example. postmaster.bl.example. 1 3600 600 86400 {minimum}"
+        response.authority.append(dns.rrset.from_text("bl.example.", ttl, "IN", "SOA", soa))
+        return [response.to_wire()]
+
+    asked: list[int] = []
+    async with nameserver(no_such_name) as server:
+        policy = asking(server, "bl.example")
+        for seconds in (0, 29, 2):
+            mock_clock.jump(seconds)
+            assert (await policy.connect(from_address(FOUR))).is_ok
+            asked.append(len(server.asked))
+    assert [1, 1, 2] == asked
 
 
 async def test_answers_are_remembered_for_five_minutes_at_most(mock_clock: trio.testing.MockClock) -> None:

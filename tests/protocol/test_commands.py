@@ -295,7 +295,7 @@ def test_a_command_line_is_limited(verb: bytes) -> None:
 @pytest.mark.parametrize(
     ("line", "size"),
     [
-        # In this order: RFC 1870, RFC 6152, RFC 6531, RFC 3461 twice, RFC 2852, RFC 6710, RFC 8689, RFC 4954.
+        # In the order of the docstring, RFC 3461 twice.
         (b"MAIL FROM:<a@example.com>", 512 + 26 + 17 + 10 + 107 + 9 + 17 + 15 + 11 + 500),
         (b"RCPT TO:<a@example.com>", 512 + 530),
         (b"AUTH PLAIN", 12288),
@@ -305,7 +305,11 @@ def test_a_command_line_is_limited(verb: bytes) -> None:
     ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else "",
 )
 def test_extensions_lengthen_lines(line: bytes, size: int) -> None:
-    """Each parameter lengthens its command by what its RFC says; all else stays at 512 octets."""
+    """Each parameter lengthens its command by what its RFC says; all else stays at 512 octets.
+
+    RFC 1870 section 3, RFC 6152 section 2, RFC 6531 section 3.1, RFC 3461 section 5.4, RFC 2852 section 3,
+    RFC 6710 section 3, RFC 8689 section 2, RFC 4954 section 3.
+    """
     verb = line.split()[0]
     assert size == LINE_SIZES[verb] <= MAX_LINE_SIZE
     longest = line.replace(b" ", b" " * (size - len(line) - 1), 1)
@@ -373,7 +377,10 @@ def test_any_line_is_an_event_or_a_refusal(octets: bytes, context: Context, verb
     [(b"", b""), (b"*", None), (b"AGEAYg==", b"\0a\0b"), (b"QUIT", b"AB\x13")],
 )
 def test_responses(line: bytes, response: bytes | None) -> None:
-    """The answer to a challenge is base64, perhaps of nothing, or * to give up (RFC 4954 section 4)."""
+    """The answer to a challenge is base64, perhaps of nothing, or * to give up.
+
+    RFC 4954 section 4, RFC 4648 section 4.
+    """
     assert parse_response(line) == AuthResponse(response)
 
 
@@ -394,7 +401,7 @@ def test_responses(line: bytes, response: bytes | None) -> None:
     ],
 )
 def test_responses_are_refused(line: bytes) -> None:
-    """What is no base64 is 501 5.5.2 (RFC 4954 section 4)."""
+    """What is no base64 is 501 5.5.2 (RFC 4954 section 4, RFC 4648 section 4)."""
     with pytest.raises(Refusal) as refused:
         parse_response(line)
     assert refused.value.reply is BAD_BASE64

@@ -228,7 +228,7 @@ def test_starttls_out_of_order(octets: bytes) -> None:
 
 
 def test_no_second_starttls() -> None:
-    """Inside TLS there is no STARTTLS, however TLS was begun (RFC 3207 section 4.2, RFC 8314 section 3)."""
+    """Inside TLS there is no STARTTLS, however TLS was begun (RFC 3207 section 4.2, RFC 8314 section 3.3)."""
     implicit = Connection(CONFIG, TLS)
     implicit.next_event()
     implicit.send(Reply(220, ""))
@@ -377,7 +377,7 @@ def priority_of(connection: Connection) -> int:
 
 
 def test_priority_is_for_those_who_may() -> None:
-    """A client without AUTH that is not trusted is served at 0 (RFC 6710 section 4.2)."""
+    """A client without AUTH that is not trusted is served at 0 (RFC 6710 section 4.1)."""
     assert priority_of(connect(EHLO, OK)) == 0
     assert priority_of(connect(EHLO, OK, config=replace(CONFIG, trusts_client=True))) == 5
     connection = connect(EHLO + b"AUTH PLAIN AGEAYg==\r\n", OK)

@@ -98,7 +98,10 @@ BAD_MAIL = (
 
 @pytest.mark.parametrize(("text", "expected"), MAIL.items())
 def test_parameters_of_mail(text: str, expected: MailParameters) -> None:
-    """What a parameter of MAIL says is kept, with its case and in its encoding."""
+    """What a parameter of MAIL says is kept, with its case and in its encoding.
+
+    RFC 3461 sections 4.3 and 5.4, RFC 2852 section 4, RFC 6710 section 3, RFC 8689 section 2, RFC 4954 section 5.
+    """
     assert expected == parse_parameters(" " + text, MAIL_PARAMETERS, MailParameters())
 
 
@@ -145,7 +148,10 @@ BAD_RCPT = (
 
 @pytest.mark.parametrize(("text", "expected"), RCPT.items())
 def test_parameters_of_rcpt(text: str, expected: RcptParameters) -> None:
-    """Whom to tell of what, and how the sender wrote the recipient, with its case and in its encoding."""
+    """Whom to tell of what, and how the sender wrote the recipient, with its case and in its encoding.
+
+    RFC 3461 sections 4.1, 4.2 and 5.4.
+    """
     assert expected == parse_parameters(" " + text, RCPT_PARAMETERS, RcptParameters())
 
 

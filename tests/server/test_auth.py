@@ -145,7 +145,7 @@ async def test_an_exchange(lines: list[str], replies: list[str], autojump_clock:
 
 @pytest.mark.parametrize("is_initial", [True, False])
 async def test_scram(is_initial: bool) -> None:  # noqa: FBT001
-    """RFC 5802: the password does not go over the wire, and both sides show that they know it."""
+    """RFC 5802 section 3: the password does not go over the wire, and both sides show that they know it."""
     users = Users()
     async with dialogue(Memory(), users, config=CONFIG) as (peer, _):
         await peer.ask("EHLO client.example")

@@ -279,7 +279,7 @@ async def test_a_cancellation_in_the_handshake_says_nothing_in_clear() -> None:
 
 
 async def test_implicit_tls_begins_before_the_greeting() -> None:
-    """RFC 8314 section 3: not an octet in clear, STARTTLS is not offered, and the rest is as inside STARTTLS."""
+    """RFC 8314 section 3.3: not an octet in clear, STARTTLS is not offered, and the rest is as inside STARTTLS."""
     trace = Trace()
     async with dialogue(DirectIntake(trace), tls=TLS, implicit_tls=TRUSTING) as (peer, _):
         assert peer.greeting == "220 mx.example ESMTP"

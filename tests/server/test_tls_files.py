@@ -176,7 +176,7 @@ async def test_a_client_with_a_certificate_has_its_name(tmp_path: Path) -> None:
 async def test_old_versions_of_tls_are_refused(
     version: ssl.TLSVersion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RFC 8996: TLS 1.0 and 1.1 must not be used; it is the server that says so."""
+    """RFC 8996 sections 4 and 5: TLS 1.0 and 1.1 must not be used; it is the server that says so."""
     caplog.set_level(logging.INFO)
     old = client_context()
     old.set_ciphers("ALL:@SECLEVEL=0")

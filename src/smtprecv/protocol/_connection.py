@@ -327,7 +327,7 @@ class Connection:
 
     def _begin_transaction(self, mail: Mail) -> None:
         parameters = mail.parameters
-        # RFC 6710 section 4.2: a priority is granted to those who may ask for one; others are served at 0.
+        # RFC 6710 section 4.1: a priority is granted to those who may ask for one; others are served at 0.
         if parameters.priority and self._session.identity is None and not self._is_trusted:
             parameters = replace(parameters, priority=0)
         self._transaction = Transaction(mail, parameters)

@@ -40,7 +40,7 @@ def saslprep(text: str, *, is_stored: bool = False) -> str:
 
 
 def _is_of_one_direction(text: str) -> bool:
-    """Say whether text that runs from right to left does so as a whole (RFC 3454 section 6)."""
+    """Say whether text that runs from right to left does so as a whole (RFC 4013 section 2.4, RFC 3454 section 6)."""
     if not any(map(stringprep.in_table_d1, text)):
         return True
     ends = stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])

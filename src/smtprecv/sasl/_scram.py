@@ -1,4 +1,4 @@
-"""SCRAM-SHA-256 (RFC 5802, RFC 7677), the server's side, without channel binding.
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677 section 3), the server's side, without channel binding.
 
 In two steps, because between them somebody must look for the user's keys: ``scram_sha_256`` ends when the client has
 named itself, and ``ScramStart.proceed`` is the rest. Its one rule: a user who is not there is answered like one who is.

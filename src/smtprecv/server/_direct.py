@@ -1,4 +1,4 @@
-"""An intake without a queue: a message is delivered before it is answered for (RFC 2033 section 1).
+"""An intake without a queue: a message is delivered before it is answered for, as LMTP has it (RFC 2033).
 
 Its one rule: nothing is promised. What the delivery answers is what the client hears, and who could not be served is
 for the client to try again. So it suits LMTP, where each recipient has its reply.

@@ -22,7 +22,7 @@ from smtprecv.server._tls import TlsSource
 class Role:
     """How the sessions at some listeners differ from the others of a server; None is as the server's own.
 
-    ``implicit_tls``: TLS from the first octet on (RFC 8314 section 3), with the server's ``tls``.
+    ``implicit_tls``: TLS from the first octet on (RFC 8314 section 3.3), with the server's ``tls``.
     """
 
     config: Config | None = None

@@ -43,7 +43,7 @@ class TlsFiles:
     Files that cannot be read, or do not belong together, are one line in the log, and the certificate stays as it
     was: so they may be replaced one after the other. ``client_ca``: certificates of those who may vouch for clients
     (AUTH EXTERNAL); None asks no client for one. To make one blocks while the files are read: ConfigError if
-    that cannot be done. TLS 1.2 is the least (RFC 8996).
+    that cannot be done. TLS 1.2 is the least (RFC 8996 sections 4 and 5).
     """
 
     def __init__(
