@@ -61,7 +61,7 @@ def inside_tls(server: Served, authority: Authority) -> Iterator[Wire]:
 def test_octets_behind_starttls(target: Served, authority: Authority, behind: bytes) -> None:
     """STARTTLS with anything behind it in the same segment is refused, and there is no TLS to inject into.
 
-    RFC 3207 section 5. Sent anew and alone it is taken, and nothing of what was before it is in the session.
+    RFC 3207 section 4.2. Sent anew and alone it is taken, and nothing of what was before it is in the session.
     """
     with Wire(target) as wire:
         wire.ask("EHLO client.example.com", 250)

@@ -96,7 +96,7 @@ def _ret(so_far: MailParameters, value: str) -> MailParameters:
 def _envid(so_far: MailParameters, value: str) -> MailParameters:
     if not 0 < len(value) <= _MAX_ENVID_SIZE:
         raise Refusal(BAD_PARAMETER)
-    return replace(so_far, envid=Xtext.read(value))
+    return replace(so_far, envid=Xtext.read(value))  # RFC 3461 section 4.4: kept as it came
 
 
 def _by(so_far: MailParameters, value: str) -> MailParameters:

@@ -173,7 +173,7 @@ class Dialogue:
         self._answers.go_on(connection)
 
     async def _is_patient(self) -> bool:
-        """Say whether the client waits for the greeting: who does not reads no replies either."""
+        """Say whether the client waits for the greeting (RFC 5321 section 4.3.1); who does not reads no replies."""
         self._scope.deadline = self._patience.begin(trio.current_time())
         if self._limits.greet_delay:
             with trio.move_on_after(self._limits.greet_delay):
