@@ -137,17 +137,9 @@ def test_smtplib(guarded: Served, authority: Authority) -> None:
 def test_aiosmtplib(guarded: Served, authority: Authority, tls: str) -> None:
     """The asyncio client logs in inside TLS, both ways, under a name that is not ASCII too."""
     address = guarded.listener("TLS") if tls == "implicit" else guarded.address
-    host, _, port = address.rpartition(":")
 
     async def send() -> None:
-        client = aiosmtplib.SMTP(
-            hostname=host,
-            port=int(port),
-            use_tls=tls == "implicit",
-            start_tls=tls == "starttls",
-            tls_context=authority.context,
-        )
-        async with client:
+        async with clients.aiosmtp(address, authority.context, starttls=tls == "starttls") as client:
             with pytest.raises(aiosmtplib.SMTPAuthenticationError):
                 await client.login("jörg", "wrong")
             await client.login("jörg", SECRET)

@@ -140,7 +140,7 @@ def test_postfix_says_who_its_client_was(tmp_path: Path, open_folder: Path) -> N
 @pytest.mark.parametrize("announce", ["send-proxy", "send-proxy-v2"])
 def test_haproxy_says_who_its_client_is(tmp_path: Path, announce: Literal["send-proxy", "send-proxy-v2"]) -> None:
     """Through HAProxy a thousand messages arrive once each, and name the real client, the proxy never."""
-    with Served(tmp_path, "--proxy-from", "127.0.0.2") as served:
+    with Served(tmp_path, "--proxy-from", "127.0.0.2", "--accept-any") as served:
         with HAProxy(tmp_path, served.address, announce) as proxy:
             programs.run("smtp-source", *LOAD, "-M", "client.example.com", proxy.address)
             files = served.await_files(MESSAGES)
@@ -156,8 +156,9 @@ def test_haproxy_says_who_its_client_is(tmp_path: Path, announce: Literal["send-
 
 def test_limits_hold_for_the_clients_of_a_proxy(tmp_path: Path) -> None:
     """Behind HAProxy each client has its own limit: a crowd at one address leaves room for another."""
+    options = ["--proxy-from", "127.0.0.2", "--accept-domain", "example.org", "--max-connections-per-client", "2"]
     with (
-        Served(tmp_path, "--proxy-from", "127.0.0.2", "--max-connections-per-client", "2") as served,
+        Served(tmp_path, *options) as served,
         HAProxy(tmp_path, served.address, "send-proxy-v2") as proxy,
     ):
 

@@ -21,7 +21,8 @@ SIX: Final = ["--proxy-source", "2001:db8::7", "--proxy-dest", "2001:db8::1"]
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Give a server for which everybody on loopback is a proxy."""
     folder = tmp_path_factory.mktemp("behind")
-    with Served(folder, "--proxy-from", "127.0.0.0/8", deliver="Maildir/{local_part}") as server:
+    options = ["--proxy-from", "127.0.0.0/8", "--accept-domain", "example.org"]
+    with Served(folder, *options, deliver="Maildir/{local_part}") as server:
         yield server
 
 
