@@ -42,6 +42,10 @@ from smtprecv.protocol._reply import EnhancedStatus, Reply, wire_form
 from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, objection, redacted
 from smtprecv.protocol._transaction import Transaction
 
+# Made once: a union of types, or a Session, for each command costs a tenth of the core's time.
+_STRANGER: Final = Session()
+_UNANSWERED: Final = (MailData, Bdat)
+_AUTHENTICATION: Final = (Auth, AuthResponse)
 # RFC 2034 section 4: 2yz, 4yz and 5yz replies have a status; 3yz has none.
 _DEFAULT_STATUS: Final = {klass: EnhancedStatus(klass, 0, 0) for klass in (2, 4, 5)}
 
@@ -101,7 +105,7 @@ class Connection:
         self._replies_due = 0
         self._instead: tuple[ForwardPath, ...] = ()
         self._identity: str | None = None
-        self._assumed = Session()
+        self._assumed = _STRANGER
         self._swallowed: tuple[int, Rejected] | None = None
         """Octets of a chunk that can't be obeyed, still to come, and what is to be said behind them."""
         self._is_ended = False
@@ -172,7 +176,7 @@ class Connection:
                 return Signal.NEED_DATA
             self._close()
             return ConnectionClosed()
-        if not isinstance(event, MailData | Bdat):
+        if not isinstance(event, _UNANSWERED):
             self._open = event
             self._replies_due = len(self.reply_spans) if isinstance(event, EndOfMailData) else 1
         return event
@@ -194,7 +198,7 @@ class Connection:
         The reply is still to be sent; one that refuses makes this void. The last call counts. LocalProtocolError, and
         nothing has changed, if neither is open.
         """
-        if not isinstance(self._open, Auth | AuthResponse):
+        if not isinstance(self._open, _AUTHENTICATION):
             msg = "a client is identified by AUTH alone"
             raise LocalProtocolError(msg)
         self._identity = identity
@@ -236,7 +240,7 @@ class Connection:
             asked = "nothing" if event is None else type(event).__name__
             msg = f"{reply.code} cannot answer {asked} in state {self._state.name}"
             raise LocalProtocolError(msg)
-        if reply.is_ok and isinstance(event, Auth | AuthResponse) and self._identity is None:
+        if reply.is_ok and isinstance(event, _AUTHENTICATION) and self._identity is None:
             msg = "an accepted client needs an identity"
             raise LocalProtocolError(msg)
         octets = wire_form(reply, self._status_of(reply))
@@ -249,7 +253,7 @@ class Connection:
         self._open = None
         if reply.is_ok:
             self._take_over(event)
-        self._instead, self._identity, self._assumed = (), None, Session()
+        self._instead, self._identity, self._assumed = (), None, _STRANGER
         if following not in IN_TRANSACTION:
             self._transaction = None
         elif following is State.DATA:
@@ -291,8 +295,7 @@ class Connection:
 
     def _context(self) -> Context:
         accepted = 0 if self._transaction is None else len(self._transaction.shares)
-        is_followed = bool(self._buffer)
-        return Context(self._config, self._session, self.envelope, accepted, self._transactions, is_followed)
+        return Context(self._config, self._session, self.envelope, accepted, self._transactions, bool(self._buffer))
 
     def _begin_chunk(self, chunk: Bdat) -> Bdat:
         """Move on without a reply: the one that is due comes at the end of the chunk."""
