@@ -15,11 +15,12 @@ from tests.server.test_tls import Trace
 
 from smtprecv.delivery import Attempt
 from smtprecv.message import Client, Message, Redirect
-from smtprecv.protocol import Config, Dialect, Envelope, Rcpt, Reply
+from smtprecv.protocol import Config, Dialect, EnhancedStatus, Envelope, Rcpt, Reply
 from smtprecv.server import DirectIntake, Limits, SpoolIntake
 from smtprecv.spool import open_spool
 
 CONFIG = Config("mx.example", dialect=Dialect.LMTP)
+AWAY = Reply(421, "away", EnhancedStatus(4, 3, 2))
 
 
 async def prepare(peer: Peer, *names: str) -> None:
@@ -108,6 +109,26 @@ async def test_a_message_policy_refuses_for_each() -> None:
         assert await send(peer, "a", "b") == [str(DELIVERED)] * 2
 
     assert delivery.tried == [["a", "b"]]
+
+
+async def test_a_421_for_one_takes_no_promise_from_another() -> None:
+    """A delivery's 421 is 451 beside other replies: what was delivered is told of, and the session goes on."""
+    async with dialogue(DirectIntake(Routes({"b": AWAY})), config=CONFIG) as (peer, _):
+        assert await send(peer, "a", "b", "c") == [str(DELIVERED), "451 4.3.2 away", str(DELIVERED)]
+        assert await peer.ask("NOOP") == "250 2.0.0 ok"
+        assert await send(peer, "b") == [str(AWAY)]
+        assert await peer.hear() == ""
+
+
+async def test_a_421_for_all_is_said_once() -> None:
+    """A policy that ends the session at the end of a message is heard, however many replies are due."""
+
+    class Leaves:
+        async def message(self, client: Client, envelope: Envelope, message: Message) -> Reply:
+            return AWAY
+
+    async with dialogue(Memory(), Leaves(), config=CONFIG) as (peer, _):
+        assert await send(peer, "a", "b") == [str(AWAY), ""]
 
 
 @pytest.mark.parametrize("where", ["delivery", "policy", "intake"])

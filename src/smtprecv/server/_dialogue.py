@@ -217,6 +217,8 @@ class Dialogue:
         now = trio.current_time() if isinstance(event, MailData) else self._move_deadline()
         delay = 0.0
         for reply in await self._answers.answer(event):
+            if self._connection.state is State.CLOSED:
+                break  # a 421 for all recipients of LMTP is said once
             self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
             delay = max(delay, self._judge(event, reply))
