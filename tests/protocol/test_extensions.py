@@ -27,6 +27,7 @@ from smtprecv.protocol import (
     Mailbox,
     MailData,
     Noop,
+    Quit,
     Rcpt,
     Rejected,
     Reply,
@@ -480,12 +481,37 @@ def test_xclient_begins_anew() -> None:
 
 
 def test_xclient_refused() -> None:
-    """A refusal leaves the session as it was."""
-    connection = connect(EHLO + XCLIENT, OK)
+    """Whoever may not be the client that it says may be nobody: a client behind it is not taken for the one trusted."""
+    connection = connect(EHLO + XCLIENT + EHLO + b"QUIT\r\n", OK)
     connection.next_event()
     connection.assume(Session(identity="anna"))
     connection.send(Reply(550, "no", EnhancedStatus(5, 7, 0)))
-    assert (connection.state, connection.session) == (State.READY, Session("client.example", is_extended=True))
+    assert (connection.state, connection.session) == (State.REFUSED, Session("client.example", is_extended=True))
+    assert refusal(connection) == "503 5.5.1"
+    assert connection.next_event() == Quit()
+
+
+def test_xclient_leaves_nothing_of_the_proxy_to_the_client() -> None:
+    """Neither what the proxy's certificate shows (RFC 4422 appendix A), nor its trust: STARTTLS gives none back."""
+    config = replace(CONFIG, trusts_client=True, auth=("EXTERNAL", "PLAIN"))
+    connection = connect(EHLO + XCLIENT + EHLO + STARTTLS, OK, TLS_GO, OK, TLS_GO, config=config)
+    connection = connection.secured(TLS)
+    connection.receive_data(EHLO + b"MAIL FROM:<> MT-PRIORITY=3\r\n")
+    for _ in range(2):
+        connection.next_event()
+        connection.send(OK)
+    assert connection.envelope is not None
+    assert connection.envelope.parameters.priority == 0
+
+    connection = Connection(config, replace(TLS, client_name="proxy.example"))
+    connection.receive_data(EHLO + XCLIENT + EHLO)
+    for reply in (TLS_GO, OK, TLS_GO):
+        connection.next_event()
+        connection.send(reply)
+    hello = connection.next_event()
+    assert isinstance(hello, Hello)
+    assert "AUTH PLAIN" in hello.offers
+    assert connection.session.tls == TLS
 
 
 def test_xforward_tells_and_changes_nothing() -> None:

@@ -269,9 +269,13 @@ class Naive(RuleBasedStateMachine):
 
     @rule(code=st.sampled_from([220, 550]))
     def xclient(self, code: int) -> None:
-        """Be another client, which is legal at any time but in a transaction."""
-        if self.say("XCLIENT NAME=spike.example", code, is_legal=self.sender is None):
+        """Be another client, which is legal at any time but in a transaction; whoever may not be can only leave."""
+        is_legal = self.sender is None
+        if self.say("XCLIENT NAME=spike.example", code, is_legal=is_legal):
             self.begin()
+        elif is_legal:
+            self.say("EHLO a.example", 250, is_legal=False)
+            self.quit(221)
 
     def begin(self) -> None:
         """Begin a session anew."""

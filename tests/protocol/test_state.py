@@ -58,27 +58,27 @@ from smtprecv.protocol._state import IN_TRANSACTION, EventType, objection, redac
 # In each cell: where 2yz, 3yz and 4yz or 5yz lead; an empty cell is 503 (RFC 5321 sections 3.1, 3.8, 4.1.4). Beyond
 # them: RFC 3207 section 4 and RFC 4954 section 4, neither in a transaction; RFC 3030 section 2, no DATA behind BDAT.
 MATRIX = """
-              CONNECTED         REFUSED          GREETED           READY            AUTH             MAIL          RCPT          DATA          CHUNK           CHUNKED
-Connected     GREETED/-/REFUSED .                .                 .                .                .             .             .             .               .
-Hello         .                 .                READY/-/GREETED   READY/-/READY    .                READY/-/MAIL  READY/-/RCPT  .             .               READY/-/CHUNKED
-StartTls      .                 .                .                 TLS/-/READY      .                .             .             .             .               .
-Auth          .                 .                .                 READY/AUTH/READY .                .             .             .             .               .
-AuthResponse  .                 .                .                 .                READY/AUTH/READY .             .             .             .               .
-Xclient       .                 .                GREETED/-/GREETED GREETED/-/READY  .                .             .             .             .               .
-Xforward      .                 .                .                 READY/-/READY    .                .             .             .             .               .
-Mail          .                 .                .                 MAIL/-/READY     .                .             .             .             .               .
-Rcpt          .                 .                .                 .                .                RCPT/-/MAIL   RCPT/-/RCPT   .             .               .
-Data          .                 .                .                 .                .                .             -/DATA/RCPT   .             .               .
-Bdat          .                 .                .                 .                .                .             CHUNK/-/-     .             .               CHUNK/-/-
-EndOfChunk    .                 .                .                 .                .                .             .             .             CHUNKED/-/READY .
-EndOfMailData .                 .                .                 .                .                .             .             READY/-/READY READY/-/READY   .
-Rset          .                 .                GREETED/-/GREETED READY/-/READY    .                READY/-/MAIL  READY/-/RCPT  .             .               READY/-/CHUNKED
-Noop          .                 .                GREETED/-/GREETED READY/-/READY    .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
-Help          .                 .                GREETED/-/GREETED READY/-/READY    .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
-Vrfy          .                 .                GREETED/-/GREETED READY/-/READY    .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
-Expn          .                 .                GREETED/-/GREETED READY/-/READY    .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
-Quit          .                 CLOSED/-/REFUSED CLOSED/-/GREETED  CLOSED/-/READY   .                CLOSED/-/MAIL CLOSED/-/RCPT .             .               CLOSED/-/CHUNKED
-Rejected      .                 .                .                 .                -/-/READY        .             .             .             .               .
+              CONNECTED         REFUSED          GREETED           READY             AUTH             MAIL          RCPT          DATA          CHUNK           CHUNKED
+Connected     GREETED/-/REFUSED .                .                 .                 .                .             .             .             .               .
+Hello         .                 .                READY/-/GREETED   READY/-/READY     .                READY/-/MAIL  READY/-/RCPT  .             .               READY/-/CHUNKED
+StartTls      .                 .                .                 TLS/-/READY       .                .             .             .             .               .
+Auth          .                 .                .                 READY/AUTH/READY  .                .             .             .             .               .
+AuthResponse  .                 .                .                 .                 READY/AUTH/READY .             .             .             .               .
+Xclient       .                 .                GREETED/-/REFUSED GREETED/-/REFUSED .                .             .             .             .               .
+Xforward      .                 .                .                 READY/-/READY     .                .             .             .             .               .
+Mail          .                 .                .                 MAIL/-/READY      .                .             .             .             .               .
+Rcpt          .                 .                .                 .                 .                RCPT/-/MAIL   RCPT/-/RCPT   .             .               .
+Data          .                 .                .                 .                 .                .             -/DATA/RCPT   .             .               .
+Bdat          .                 .                .                 .                 .                .             CHUNK/-/-     .             .               CHUNK/-/-
+EndOfChunk    .                 .                .                 .                 .                .             .             .             CHUNKED/-/READY .
+EndOfMailData .                 .                .                 .                 .                .             .             READY/-/READY READY/-/READY   .
+Rset          .                 .                GREETED/-/GREETED READY/-/READY     .                READY/-/MAIL  READY/-/RCPT  .             .               READY/-/CHUNKED
+Noop          .                 .                GREETED/-/GREETED READY/-/READY     .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
+Help          .                 .                GREETED/-/GREETED READY/-/READY     .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
+Vrfy          .                 .                GREETED/-/GREETED READY/-/READY     .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
+Expn          .                 .                GREETED/-/GREETED READY/-/READY     .                MAIL/-/MAIL   RCPT/-/RCPT   .             .               CHUNKED/-/CHUNKED
+Quit          .                 CLOSED/-/REFUSED CLOSED/-/GREETED  CLOSED/-/READY    .                CLOSED/-/MAIL CLOSED/-/RCPT .             .               CLOSED/-/CHUNKED
+Rejected      .                 .                .                 .                 -/-/READY        .             .             .             .               .
 """  # noqa: E501 - a table
 
 EVENTS: tuple[EventType, ...] = get_args(Event)

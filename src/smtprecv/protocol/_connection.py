@@ -223,7 +223,7 @@ class Connection:
             msg = f"no STARTTLS was agreed to in state {self._state.name}"
             raise LocalProtocolError(msg)
         connection = Connection(self._config, tls)
-        connection._state = State.GREETED
+        connection._state, connection._is_trusted = State.GREETED, self._is_trusted
         return connection
 
     def send(self, reply: Reply) -> bytes:
@@ -315,7 +315,6 @@ class Connection:
             case Auth() | AuthResponse():
                 self._session = replace(self._session, identity=self._identity)
             case Xclient():
-                # The certificate is that of who speaks for the client.
                 tls = self._session.tls and replace(self._session.tls, client_name=None)
                 self._session = replace(self._assumed, tls=tls, dialect=self._session.dialect)
                 # Only who speaks for the client was trusted, and each client has its own transactions.
@@ -345,8 +344,7 @@ class Connection:
 
     def _close(self) -> None:
         self._state = State.CLOSED
-        self._open = None
+        self._open = self._transaction = None
         self._replies_due = 0
         self._swallowed = None
-        self._transaction = None
         self._buffer.clear()

@@ -71,7 +71,10 @@ class State(Enum):
     CONNECTED = auto()
     """The client waits for the greeting."""
     REFUSED = auto()
-    """The greeting was no 220: only QUIT is answered (RFC 5321 section 3.1)."""
+    """The greeting was no 220: only QUIT is answered (RFC 5321 section 3.1).
+
+    So it is after an XCLIENT that was refused: whoever goes on is not who was trusted to say it.
+    """
     GREETED = auto()
     """The client has not said HELO or EHLO."""
     READY = auto()
@@ -134,12 +137,12 @@ TRANSITIONS: Final[Table] = {
                   Quit:          Moves(CLOSED,   None,  REFUSED)},
     GREETED:   _anytime(GREETED, reset=GREETED) | {
                   Hello:         Moves(READY,    None,  GREETED),
-                  Xclient:       Moves(GREETED,  None,  GREETED)},
+                  Xclient:       Moves(GREETED,  None,  REFUSED)},
     READY:     _anytime(READY, reset=READY) | {
                   Hello:         Moves(READY,    None,  READY),
                   StartTls:      Moves(TLS,      None,  READY),
                   Auth:          Moves(READY,    AUTH,  READY),
-                  Xclient:       Moves(GREETED,  None,  READY),
+                  Xclient:       Moves(GREETED,  None,  REFUSED),
                   Xforward:      Moves(READY,    None,  READY),
                   Mail:          Moves(MAIL,     None,  READY)},
     AUTH:      {

@@ -208,7 +208,7 @@ class Answers:
         return _AUTHENTICATED
 
     async def _become(self, attributes: _Attributes) -> Reply:
-        """Take the client for whom XCLIENT says that it is, as if it had just connected."""
+        """Take the client for whom XCLIENT says that it is, as if it had just connected; a refusal leaves nobody."""
         try:
             client = xclient(self.client, attributes)
         except ValueError as error:
