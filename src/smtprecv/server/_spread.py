@@ -21,7 +21,8 @@ def worst(replies: Sequence[Reply]) -> Reply:
 def spread(replies: Sequence[Reply], spans: Sequence[int]) -> Sequence[Reply]:
     """Give one reply for each span of recipients, from one for all of them or one for each recipient.
 
-    Where they differ no 421 is among them: it ends the session, and those behind it would never be heard. ValueError for any other number, and for 3yz.
+    Where they differ no 421 is among them: it ends the session, and those behind it would never be heard.
+    ValueError for any other number, and for 3yz.
     """
     if not all(is_final(reply) for reply in replies) or len(replies) not in {1, sum(spans)}:
         msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
