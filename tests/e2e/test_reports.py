@@ -146,7 +146,7 @@ async def test_reports_that_are_asked_for(
 ) -> None:
     """RET, ENVID, NOTIFY and ORCPT come through Postfix to the delivery as they were given, case and encoding included.
 
-    RFC 3461 section 4; by SMTP over TCP, and by LMTP over a Unix socket (RFC 2033).
+    RFC 3461 sections 4, 4.1, 4.2, 4.3 and 4.4; by SMTP over TCP, and by LMTP over a Unix socket (RFC 2033).
     """
     is_lmtp = dialect is Dialect.LMTP
     address = f"unix:{open_folder}/lmtp,mode=666" if is_lmtp else "127.0.0.1:0"

@@ -88,14 +88,15 @@ async def test_who_is_not_trusted_is_told_nothing() -> None:
 
 
 async def test_a_client_without_a_welcome_is_refused_for_what_it_is() -> None:
-    """The policy decides over the real client, and the one that spoke for it is who it was."""
+    """The policy decides over the real client, and then there is nobody: who spoke for it may not go on as itself."""
     watch = Watch()
     async with dialogue(Memory(), watch, client=PROXY, xclient_from=TRUSTED) as (peer, _):
         await peer.ask("EHLO proxy.example")
         assert await peer.ask("XCLIENT NAME=evil.example ADDR=198.51.100.7") == str(NO)
-        await peer.ask("MAIL FROM:<a@client.example>")
+        assert (await peer.ask("MAIL FROM:<a@client.example>")).startswith("503 ")
+        assert (await peer.ask("EHLO proxy.example")).startswith("503 ")
 
-    assert watch.seen["mail"][0].address == PROXY.address
+    assert "mail" not in watch.seen
 
 
 async def test_rates_hold_the_real_client() -> None:
@@ -218,18 +219,24 @@ async def test_xclient_takes_back_what_xforward_said() -> None:
     ],
 )
 async def test_nothing_is_injected(command: str, attribute: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A value that could end a line or leave its clause is refused, is in no log as it stands, and changes nothing."""
+    """A value that could end a line or leave its clause is refused, is in no log as it stands, and changes nothing.
+
+    Where it can be read and not believed, there is nobody behind XCLIENT who could go on.
+    """
     caplog.set_level(logging.DEBUG)
     trace = Trace()
     async with dialogue(DirectIntake(trace), client=PROXY, xclient_from=TRUSTED) as (peer, _):
         await peer.ask("EHLO proxy.example")
         reply = await peer.ask(f"{command} {attribute}")
         assert reply[0] == "5"
-        await peer.open_transaction()
-        await peer.ask("DATA")
-        assert (await peer.ask("hello", ".")).startswith("250 ")
+        if (await peer.ask("EHLO client.example")).startswith("250"):
+            await peer.open_transaction()
+            await peer.ask("DATA")
+            assert (await peer.ask("hello", ".")).startswith("250 ")
+        else:
+            assert command == "XCLIENT"
 
-    [fields] = trace.fields
-    assert "from client.example (proxy.example [192.0.2.1])" in fields
+    assert all("from client.example (proxy.example [192.0.2.1])" in fields for fields in trace.fields)
+    assert trace.fields or command == "XCLIENT"
     assert all(record.getMessage().isprintable() for record in caplog.records)
     assert reply.isprintable()
