@@ -514,6 +514,25 @@ def test_xclient_leaves_nothing_of_the_proxy_to_the_client() -> None:
     assert connection.session.tls == TLS
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"BDAT",
+        b"BDAT 999999999999999999999",
+        b"bdat -1 LAST",
+        b"BDAT 12 LAST 2",
+        b"BDAT 12\tLAST",
+        b"BDAT 12 LAST" + b" " * 600 + b"x",
+        b"BDAT 12 " + b"x" * 20_000,
+    ],
+)
+def test_a_chunk_of_unknown_size_ends_the_session(line: bytes) -> None:
+    """What follows might be its octets: not one of them is taken for a command (RFC 3030 section 2)."""
+    connection = connect(EHLO + MAIL + RCPT + line + b"\r\n" + MAIL, OK, OK, OK)
+    assert refusal(connection) == "421 4.5.4"
+    assert connection.next_event() == ConnectionClosed()
+
+
 def test_xforward_tells_and_changes_nothing() -> None:
     """XFORWARD is for the record."""
     connection = connect(EHLO + b"XFORWARD NAME=spike.example IDENT=[UNAVAILABLE]\r\n", OK)

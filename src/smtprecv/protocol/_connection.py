@@ -39,7 +39,7 @@ from smtprecv.protocol._events import (
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
 from smtprecv.protocol._reply import EnhancedStatus, Reply, wire_form
-from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, objection, redacted
+from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, misread, objection, redacted
 from smtprecv.protocol._transaction import Transaction
 
 # Made once: a union of types, or a Session, for each command costs a tenth of the core's time.
@@ -272,7 +272,7 @@ class Connection:
                 return self._mail_data.next_event()
             case _:
                 line = self._lines.next_line()
-                return self._judge(line) if isinstance(line, bytes) else line and redacted(line, self._state)
+                return self._judge(line) if isinstance(line, bytes) else line and misread(line, self._state)
 
     def _swallow(self, size: int, refused: Rejected) -> Rejected | None:
         """Drop the octets of a chunk that can't be obeyed (RFC 3030 section 2)."""
@@ -286,7 +286,7 @@ class Connection:
         try:
             event = parse_response(line) if self._state is State.AUTH else parse_command(line, context)
         except Refusal as refusal:
-            return redacted(Rejected(line[:MAX_REJECTED_SIZE], refusal.reply), self._state)
+            return misread(Rejected(line[:MAX_REJECTED_SIZE], refusal.reply), self._state)
         reply = objection(self._state, event, context)
         refused = None if reply is None else redacted(Rejected(line[:MAX_REJECTED_SIZE], reply), self._state)
         if isinstance(event, Bdat):

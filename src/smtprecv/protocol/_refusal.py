@@ -32,6 +32,7 @@ NOT_IMPLEMENTED: Final = _reply(502, "5.5.1", "Command not implemented")
 OUT_OF_ORDER: Final = _reply(503, "5.5.1", "Bad sequence of commands")
 
 NOT_SMTP: Final = _reply(421, "4.7.0", "This is not the protocol that is spoken here")
+BDAT_SYNTAX: Final = _reply(421, "4.5.4", "Syntax: BDAT size [LAST]")
 
 NO_ARGUMENT: Final = _reply(501, "5.5.4", "No argument is allowed here")
 MISSING_ARGUMENT: Final = _reply(501, "5.5.4", "An argument is missing")
@@ -39,7 +40,6 @@ NON_ASCII_ARGUMENT: Final = _reply(501, "5.5.4", "The argument must be ASCII")
 BAD_HELLO: Final = _reply(501, "5.5.4", "Give your domain or address literal")
 MAIL_SYNTAX: Final = _reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
 RCPT_SYNTAX: Final = _reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
-BDAT_SYNTAX: Final = _reply(501, "5.5.4", "Syntax: BDAT size [LAST]")
 AUTH_SYNTAX: Final = _reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
 ATTRIBUTE_SYNTAX: Final = _reply(501, "5.5.4", "Bad attribute")
 

@@ -49,6 +49,7 @@ from smtprecv.protocol._extensions import mechanisms
 from smtprecv.protocol._refusal import (
     AUTH_LINE_TOO_LONG,
     AUTH_REQUIRED,
+    BDAT_SYNTAX,
     ENCRYPTION_REQUIRED,
     LINE_TOO_LONG,
     MESSAGE_TOO_BIG,
@@ -245,6 +246,16 @@ def _auth_objection(mechanism: str, context: Context) -> Reply | None:
         return None
     is_too_early = mechanism in context.config.auth and not context.session.is_secure
     return ENCRYPTION_REQUIRED if is_too_early else UNKNOWN_MECHANISM
+
+
+def misread(refused: Rejected, state: State) -> Rejected:
+    """Say what becomes of a line that is no command.
+
+    Behind a BDAT whose size is not known stands a chunk that cannot be skipped (RFC 3030 section 2): the session ends,
+    before a message is taken for commands.
+    """
+    is_chunk = state is not AUTH and refused.line[:4].upper() == b"BDAT"
+    return Rejected(refused.line, BDAT_SYNTAX) if is_chunk else redacted(refused, state)
 
 
 def redacted(refused: Rejected, state: State) -> Rejected:
