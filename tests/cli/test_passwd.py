@@ -106,6 +106,16 @@ def test_owner(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert owners == [(os.geteuid() + 1, path.stat().st_gid)]
 
 
+def test_a_reader_has_the_old_file_or_the_new_one(path: Path, run: Run) -> None:
+    """The new file takes the place of the old one in one step: who has that open reads it to its end as it was."""
+    before = with_keys(b"", "ben", OLD)
+    path.write_bytes(before)
+    with path.open("rb") as file:
+        assert run("anna") == 0
+        assert file.read() == before
+    assert fits(path, "anna", "secret")
+
+
 def test_fresh_salt(path: Path, run: Run) -> None:
     """The same password set twice is not the same line."""
     run("anna")

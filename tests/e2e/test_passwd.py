@@ -134,9 +134,10 @@ def test_at_once(tmp_path: Path) -> None:
         return subprocess.run(command, input=f"secret {user}\n".encode(), check=False, timeout=60).returncode
 
     with ThreadPoolExecutor(6) as pool:
-        statuses = list(pool.map(add, users))
-        PasswordFile(path)
-    assert statuses == [0] * len(users)
+        added = [pool.submit(add, user) for user in users]
+        while not all(each.done() for each in added):
+            PasswordFile(path)
+    assert [each.result() for each in added] == [0] * len(users)
     keys = read_keys(path.read_bytes(), "users")
     assert sorted(keys) == sorted(users)
     assert keys["user7"].fits("secret user7")
