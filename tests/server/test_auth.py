@@ -299,6 +299,20 @@ async def test_no_password_is_in_the_log(
     assert [secret for secret in (*secrets, "s3cret", "pencil") if secret in told] == []
 
 
+@pytest.mark.parametrize("refused", ["AUTH LOGIN", "AUTH NONE", "AUTH"])
+async def test_what_follows_a_refused_auth_is_not_in_the_log(refused: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that does not read the refusal sends its password as a command, which is refused, and not shown."""
+    caplog.set_level(logging.DEBUG)
+    async with dialogue(Memory(), Users(), tls=server_context()) as (peer, _):
+        replies = [
+            await peer.ask(line) for line in ("EHLO c.example", "JUNK", refused, encoded("anna"), encoded("pencil"))
+        ]
+        assert [reply[:3] for reply in replies[-2:]] == ["500", "500"]
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "JUNK" in told
+    assert encoded("pencil") not in told
+
+
 @pytest.mark.parametrize(
     ("policies", "code"),
     [

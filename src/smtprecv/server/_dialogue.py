@@ -109,6 +109,7 @@ class Dialogue:
         self._flushed_at = trio.current_time()
         self._errors = 0
         self._auth_failures = 0
+        self._was_refused_auth = False
         self._idle_commands = 0
 
     async def run(self) -> None:
@@ -316,7 +317,17 @@ class Dialogue:
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client
+        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and _is_redacted(event))
+        self._was_refused_auth = self._was_refused_auth or is_of_auth
+        # Who does not listen goes on with the user and the password, which are no commands then.
+        if self._was_refused_auth and reply.code == 500:
+            event = Rejected(b"", reply)
         _log.info("%s: %s: refused %s: %s", client.session_id, client.address, _subject(event), reply)
+
+
+def _is_redacted(refused: Rejected) -> bool:
+    """Say whether the core left nothing of a line but that it was of AUTH."""
+    return refused.line.upper() in {b"", b"AUTH"}
 
 
 def _subject(event: Event) -> str:
