@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from smtprecv.protocol._config import Config
-from smtprecv.protocol._envelope import Session
+from smtprecv.protocol._envelope import Session, Tls
 
 _When: TypeAlias = Callable[[Config, Session], object]
 
@@ -46,6 +47,16 @@ _OFFERS: Final[Sequence[tuple[str, _When]]] = (
 
 def offers(config: Config, session: Session) -> tuple[str, ...]:
     """Give the EHLO lines, in the order in which they are announced."""
+    tls = session.tls
+    has_name = tls is not None and tls.client_name is not None
+    return _offered(config, session.is_secure, has_name, session.identity is not None)
+
+
+@lru_cache(maxsize=64)  # a server has a few kinds of sessions, and each of them says EHLO
+def _offered(config: Config, is_secure: bool, has_name: bool, is_known: bool) -> tuple[str, ...]:  # noqa: FBT001
+    """Give the lines for a session of which no more than this matters."""
+    tls = Tls("", "", 0, "" if has_name else None) if is_secure else None
+    session = Session(identity="" if is_known else None, tls=tls)
     words = {"config": config, "limits": _limits(config), "mechanisms": " ".join(mechanisms(config, session))}
     return tuple(offer.format_map(words) for offer, when in _OFFERS if when(config, session))
 
