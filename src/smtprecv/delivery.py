@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Message, QueueId, Redirect
+from smtprecv.message import Client, Message, QueueId, Redirect
 from smtprecv.note import Notebook, NoteCodec
 from smtprecv.protocol import Envelope, Recipient, Reply
 from smtprecv.spool import Entry
@@ -35,6 +35,11 @@ class Attempt:
     def queue_id(self) -> QueueId:
         """The message's name; with a recipient's address it names one delivery, in every attempt the same."""
         return self.entry.queue_id
+
+    @property
+    def client(self) -> Client:
+        """Who brought the message."""
+        return self.entry.client
 
     @property
     def envelope(self) -> Envelope:

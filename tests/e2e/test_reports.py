@@ -158,7 +158,7 @@ async def test_reports_that_are_asked_for(
             await trio.to_thread.run_sync(postfix.await_empty_queue)
             assert "Verified TLS connection established to" in postfix.log
     (attempt,) = receiver.attempts
-    parameters, session = attempt.envelope.parameters, attempt.entry.client.session
+    parameters, session = attempt.envelope.parameters, attempt.client.session
     assert (parameters.ret, parameters.envid) == (Ret.HDRS, Xtext(ENVID))
     assert {str(each): each.parameters for each in attempt.recipients} == {
         recipient: expected for recipient, (_, expected) in ENVELOPE.items()

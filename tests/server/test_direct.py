@@ -73,7 +73,7 @@ async def test_each_recipient_has_its_own_reply() -> None:
     delivery = Routes({"b": FULL, "c": UNKNOWN})
     assert await committed(delivery, "a", "b", "c") == [str(DELIVERED), str(FULL), str(UNKNOWN)]
     [attempt] = delivery.attempts
-    assert (attempt.entry.client, attempt.entry.received, attempt.entry.size) == (CLIENT, EPOCH, 7)
+    assert (attempt.client, attempt.entry.received, attempt.entry.size) == (CLIENT, EPOCH, 7)
     assert (attempt.envelope, attempt.recipients) == (envelope("a", "b", "c"), envelope("a", "b", "c").recipients)
     assert len(attempt.queue_id) == 20
     assert delivery.octets == [b"hello\r\n"]

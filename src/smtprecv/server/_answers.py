@@ -98,7 +98,6 @@ class Answers:
     def go_on(self, connection: Connection) -> None:
         """Answer the events of ``connection``, which continues the other one inside TLS."""
         self._connection = connection
-        self._forwarded = ()
 
     async def answer(self, event: Event) -> Sequence[Reply]:
         """Give the replies that are due to an event: as many as the connection says, none where it asks for none.
@@ -218,7 +217,6 @@ class Answers:
             return reply
         _log.info("%s: %s is now %s", client.session_id, self._client.address, client.address)
         self._client = client
-        self._forwarded = ()
         self._connection.assume(client.session)
         return self._banner
 

@@ -31,6 +31,7 @@ from smtprecv.protocol import (
     Auth,
     AuthResponse,
     Connection,
+    EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
     Event,
@@ -341,5 +342,7 @@ def _subject(event: Event) -> str:
             return ascii(f"RCPT <{forward_path}>")[1:-1]
         case Auth() | AuthResponse():
             return "AUTH"
+        case EndOfMailData() | EndOfChunk():
+            return "the message"
         case _:
             return type(event).__name__.upper()

@@ -36,7 +36,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
-        msg = f"{text!r} is not HOST:PORT"
+        msg = f"{text!r} is not HOST:PORT, unix:/PATH, fd:N or systemd"
         raise ConfigError(msg)
     return match["six"] or match["host"], int(match["port"])
 
