@@ -62,7 +62,13 @@ def printed_programs() -> dict[str, str]:
     """Give the Python programs that the documents print, each with a file name."""
     return {
         f"{Path(document).stem.lower()}_{number}.py": program
-        for document in ("README.md", "docs/policies.md", "docs/sansio.md", "docs/coming-from-net-smtp-receive.md")
+        for document in (
+            "README.md",
+            "docs/coming-from-net-smtp-receive.md",
+            "docs/operating.md",
+            "docs/policies.md",
+            "docs/sansio.md",
+        )
         for number, program in enumerate(
             re.findall(r"^```python\n(.*?)^```$", Path(document).read_text(), re.DOTALL | re.MULTILINE)
         )

@@ -14,7 +14,7 @@ MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol"}),
-    frozenset({"errors", "message", "hostname"}),
+    frozenset({"errors", "message", "hostname", "resolver", "sasl"}),
     frozenset({"trace", "retry", "spool"}),
     frozenset({"note", "delivery", "policy"}),
     frozenset({"queue", "server", "deliveries", "policies", "testing"}),
@@ -22,9 +22,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "__main__"}),
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
-PURE = frozenset({"protocol", "retry", "trace", "errors", "message", "delivery", "policy"})
+PURE = frozenset({"protocol", "retry", "trace", "errors", "message", "sasl", "delivery", "policy"})
 """The parts that import nothing outside the standard library; the others may import Trio, and nothing else."""
-OPTIONAL = {"server/_dns.py": "dns"}
+OPTIONAL = {"resolver.py": "dns"}
 """The modules around what is optional, and the one package that each of them imports."""
 
 

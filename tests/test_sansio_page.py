@@ -80,6 +80,21 @@ def test_a_pipelined_group(shell: Shell) -> None:
 
 @pytest.mark.slow
 @pytest.mark.e2e
+def test_chunks(shell: Shell) -> None:
+    """Chunks become one message; those of a transaction that was given up, or refused, are in no other."""
+    envelope = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+    with socket.create_connection(("127.0.0.1", shell.port), timeout=30) as client, client.makefile("rb") as replies:
+        client.sendall(b"EHLO client.example\r\n" + envelope + b"BDAT 3\r\noneBDAT 5 LAST\r\n two\n")
+        client.sendall(envelope + b"BDAT 3\r\n\n..BDAT 4 LAST\r\nfour" + envelope + b"BDAT 5\r\nthreeRSET\r\n")
+        client.sendall(envelope + b"BDAT 3\r\noneBDAT 5 LAST\r\n\r\ntwoQUIT\r\n")
+        codes = [int(line[:3]) for line in replies if line[3:4] == b" "]
+    assert codes == [220, 250, *[250, 250, 250, 554], *[250, 250, 554, 503], *[250] * 4, *[250] * 4, 221]
+    assert shell.printed().startswith("554 ")
+    assert shell.printed() == "b'one\\r\\ntwo'\n"
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
 def test_two_clients(shell: Shell) -> None:
     """Half a command after a whole one holds back no reply, and a client that says nothing no other client."""
     with (

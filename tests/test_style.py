@@ -18,9 +18,10 @@ MAX_FUNCTION_LINES = 40
 
 NETS = {
     "note.py": 1,
-    "queue.py": 2,
+    "queue/_runner.py": 2,
     "server/_answers.py": 1,
     "server/_dialogue.py": 1,
+    "server/_direct.py": 1,
     "spool/_writer.py": 2,
 }
 """Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, the retry

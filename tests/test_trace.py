@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
+    Dialect,
     Domain,
     Envelope,
     ForwardPath,
@@ -24,6 +25,7 @@ from smtprecv.protocol import (
     Recipient,
     ReversePath,
     Session,
+    Tls,
 )
 from smtprecv.spool import Entry
 from smtprecv.trace import delivered_to_field, divider, received_field, return_path_field, trace_fields
@@ -31,6 +33,7 @@ from smtprecv.trace import delivered_to_field, divider, received_field, return_p
 BOB = Recipient(ForwardPath(Mailbox("bob", Domain("example.com"))))
 ALICE = ReversePath(Mailbox("alice", Domain("example.net")))
 SESSION = Session(hello="mail.example.net", is_extended=True)
+TLS = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 ENTRY = Entry(
     queue_id=QueueId("0123456789abcdefghij"),
     received=dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.timezone(dt.timedelta(hours=1))),
@@ -93,26 +96,77 @@ def test_from_clause(client: Client, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_extended", "is_secure", "identity", "smtputf8", "expected"),
+    ("is_extended", "tls", "identity", "smtputf8", "expected"),
     [
-        (False, False, None, False, "SMTP"),
-        (False, True, None, False, "SMTP"),
-        (True, False, None, False, "ESMTP"),
-        (True, True, None, False, "ESMTPS"),
-        (True, False, "bob", False, "ESMTPA"),
-        (True, True, "bob", False, "ESMTPSA"),
-        (True, False, None, True, "UTF8SMTP"),
-        (True, True, None, True, "UTF8SMTPS"),
-        (True, False, "bob", True, "UTF8SMTPA"),
-        (True, True, "bob", True, "UTF8SMTPSA"),
+        (False, None, None, False, "SMTP"),
+        (False, TLS, None, False, "SMTP"),
+        (True, None, None, False, "ESMTP"),
+        (True, TLS, None, False, "ESMTPS"),
+        (True, None, "bob", False, "ESMTPA"),
+        (True, TLS, "bob", False, "ESMTPSA"),
+        (True, None, None, True, "UTF8SMTP"),
+        (True, TLS, None, True, "UTF8SMTPS"),
+        (True, None, "bob", True, "UTF8SMTPA"),
+        (True, TLS, "bob", True, "UTF8SMTPSA"),
     ],
 )
-def test_protocol(*, is_extended: bool, is_secure: bool, identity: str | None, smtputf8: bool, expected: str) -> None:
+def test_protocol(*, is_extended: bool, tls: Tls | None, identity: str | None, smtputf8: bool, expected: str) -> None:
     """The WITH clause names the protocol as RFC 3848 and RFC 6531 section 4.3 register it."""
-    session = Session("mail.example.net", is_extended, is_secure, identity)
+    session = Session("mail.example.net", is_extended, identity, tls)
+    assert protocol_of(session, smtputf8=smtputf8) == expected
+
+
+@pytest.mark.parametrize("is_extended", [False, True])
+@pytest.mark.parametrize(
+    ("tls", "identity", "smtputf8", "expected"),
+    [
+        (None, None, False, "LMTP"),
+        (TLS, None, False, "LMTPS"),
+        (None, "bob", False, "LMTPA"),
+        (TLS, "bob", False, "LMTPSA"),
+        (None, None, True, "UTF8LMTP"),
+        (TLS, None, True, "UTF8LMTPS"),
+        (None, "bob", True, "UTF8LMTPA"),
+        (TLS, "bob", True, "UTF8LMTPSA"),
+    ],
+)
+def test_lmtp(*, is_extended: bool, tls: Tls | None, identity: str | None, smtputf8: bool, expected: str) -> None:
+    """LMTP has names of its own in the same registry, and no form without extensions."""
+    session = Session("mail.example.net", is_extended, identity, tls, Dialect.LMTP)
+    assert protocol_of(session, smtputf8=smtputf8) == expected
+
+
+def protocol_of(session: Session, *, smtputf8: bool) -> str:
+    """Give the protocol that the WITH clause names."""
     entry = entry_of(replace(ENTRY.client, session=session), smtputf8=smtputf8)
     field = words(received_field(entry, "mx.example.com"))
-    assert field[field.index("with") + 1] == expected
+    return field[field.index("with") + 1]
+
+
+@pytest.mark.parametrize(
+    ("tls", "expected"),
+    [
+        (TLS, "with ESMTPS (TLSv1.3 TLS_AES_256_GCM_SHA384 256 bits) id"),
+        (Tls("TLSv1.2", "x) by (y"), "with ESMTPS (TLSv1.2 x??by??y 0 bits) id"),
+        (Tls("a\r\nX-Evil: 1", "", 1), "with ESMTPS (a??X-Evil:?1 unknown 1 bits) id"),
+        (
+            replace(TLS, client_name="c.example)\r\nX-Evil: 1"),
+            "with ESMTPS (TLSv1.3 TLS_AES_256_GCM_SHA384 256 bits) id",
+        ),
+    ],
+)
+def test_tls(tls: Tls, expected: str) -> None:
+    """A comment says which TLS there was, in words that stay words; the name in a certificate is not shown."""
+    field = received_field(entry_of(replace(ENTRY.client, session=replace(SESSION, tls=tls))), "mx.example.com")
+    assert expected in " ".join(words(field))
+    assert b"bits" not in received_field(ENTRY, "mx.example.com")
+
+
+def test_identity() -> None:
+    """Who AUTH showed the client to be is told to nobody: that there was somebody is (RFC 3848)."""
+    session = replace(SESSION, identity="bob)\r\nX-Evil: 1")
+    field = received_field(entry_of(replace(ENTRY.client, session=session)), "mx.example.com", BOB)
+    assert field == received_field(ENTRY, "mx.example.com", BOB).replace(b"ESMTP", b"ESMTPA")
 
 
 def test_utf8() -> None:
@@ -151,8 +205,10 @@ def test_all_fields() -> None:
 
 HOSTS = st.one_of(st.text().map(Domain), st.ip_addresses().map(AddressLiteral))
 MAILBOXES = st.builds(Mailbox, st.text(), HOSTS)
-TEXT = st.none() | st.text() | st.text('()<>[]\\"\r\n\t :;,@\x00\x85\u2028x')
-SESSIONS = st.builds(Session, TEXT, st.booleans(), st.booleans(), TEXT)
+WORDS = st.text() | st.text('()<>[]\\"\r\n\t :;,@\x00\x85\u2028x')
+TEXT = st.none() | WORDS
+TLSES = st.builds(Tls, WORDS, WORDS, st.integers(0, 999), TEXT)
+SESSIONS = st.builds(Session, TEXT, st.booleans(), TEXT, st.none() | TLSES, st.sampled_from(Dialect))
 CLIENTS = st.builds(
     Client,
     session_id=st.just(SessionId("s")),
@@ -185,13 +241,14 @@ def test_nothing_is_injected(client: Client, sender: Mailbox, recipient: Mailbox
 WORD = r"""[^\s()<>;,"\\\x00-\x20\x7f-\x9f]+"""
 RECEIVED = re.compile(
     rf"Received: from {WORD}(?: \((?:{WORD} )?\[{WORD}\]\))?(?: \(ident {WORD}\))?"
-    rf" by mx\.example\.com with [A-Z8]+ id {ENTRY.queue_id}; Tue, 03 Feb 2026 04:05:06 \+0100\r\n"
+    rf" by mx\.example\.com with [A-Z8]+(?: \({WORD} {WORD} [0-9]+ bits\))?"
+    rf" id {ENTRY.queue_id}; Tue, 03 Feb 2026 04:05:06 \+0100\r\n"
 )
 
 
 @given(client=CLIENTS, smtputf8=st.booleans())
 def test_one_word_stays_one_word(client: Client, *, smtputf8: bool) -> None:
-    """HELO, host and ident cannot leave their clause, begin a comment or end one."""
+    """HELO, host, ident and what is known of TLS cannot leave their clause, begin a comment or end one."""
     field = received_field(entry_of(client, smtputf8=smtputf8), "mx.example.com").decode()
     assert RECEIVED.fullmatch(field.replace("\r\n\t", " "))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Message, QueueId, Redirect
+from smtprecv.message import Client, Message, QueueId, Redirect
 from smtprecv.note import Notebook, NoteCodec
 from smtprecv.protocol import Envelope, Recipient, Reply
 from smtprecv.spool import Entry
@@ -37,8 +37,13 @@ class Attempt:
         return self.entry.queue_id
 
     @property
+    def client(self) -> Client:
+        """Who brought the message."""
+        return self.entry.client
+
+    @property
     def envelope(self) -> Envelope:
-        """The envelope with all recipients; those that were redirected know their ``original``."""
+        """The envelope with all recipients and every ESMTP parameter; those redirected know their ``original``."""
         return self.entry.envelope
 
     @property

@@ -1,7 +1,8 @@
 """What a user may implement to decide over a session: one Protocol of one method for each hook.
 
 A policy is any object with one hook or more; a hook that it lacks gets the default answer. Every
-hook answers with a Reply: 2yz lets the command pass, 4yz and 5yz refuse it with just that reply.
+hook answers with a Reply: 2yz lets the command pass, 4yz and 5yz refuse it with just that reply. Where a
+yes must say more, something else stands for it: a Redirect, an Identity, ScramKeys.
 A hook that raises, or answers with anything else, is our fault: 451 with a reference id,
 the text only in the log, and the session goes on. Parameters go by position: name them as you like.
 """
@@ -13,6 +14,7 @@ from typing import Protocol, TypeAlias, final, runtime_checkable
 
 from smtprecv.message import Client, Message, Redirect
 from smtprecv.protocol import Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 
 
 @runtime_checkable
@@ -30,6 +32,32 @@ class HelloPolicy(Protocol):
 
     async def hello(self, client: Client, hello: Hello, /) -> Reply:
         """Answer the greeting of a client; the text of a 2yz reply is ignored."""
+        ...
+
+
+@runtime_checkable
+class AuthPolicy(Protocol):
+    """Decides who a client is that brings a password or a certificate (AUTH PLAIN, LOGIN, EXTERNAL)."""
+
+    async def authenticate(self, client: Client, credentials: Password | External, /) -> Identity | Reply:
+        """Answer AUTH: the Identity that the client is shown to be, or a refusal (``sasl.CREDENTIALS_INVALID``).
+
+        Whether the client may act as ``credentials.authorization`` is decided here too. An answer must take as long
+        for a user who is not there as for a wrong password, or it tells who is there.
+        """
+        ...
+
+
+@runtime_checkable
+class ScramPolicy(Protocol):
+    """Knows the keys of users (AUTH SCRAM-SHA-256)."""
+
+    async def scram_keys(self, client: Client, user: str, /) -> ScramKeys | None:
+        """Give the keys of a user; None if there is no such user, which the client is not told.
+
+        It is shown keys of ``sasl.ITERATIONS`` and a salt of ``sasl.SALT_SIZE`` then: who has others gives keys of
+        nobody (``ScramKeys.of_nobody``) itself.
+        """
         ...
 
 
@@ -80,7 +108,8 @@ class All:
 
     If nobody refuses, the reply of the last that was asked is the answer. A Redirect refuses nothing, and the next are
     asked about the recipient that RCPT named, not about where it is sent; of several the last counts,
-    whatever replies came after it.
+    whatever replies came after it. AUTH is the other way round: the first that knows the client, or has keys of the
+    user, decides; if none does, the first 4yz is the answer, else the first 5yz.
     """
 
     policies: tuple[Policy, ...]
@@ -90,5 +119,7 @@ class All:
         object.__setattr__(self, "policies", policies)
 
 
-Policy: TypeAlias = ConnectPolicy | HelloPolicy | MailPolicy | RcptPolicy | DataPolicy | MessagePolicy | All
+Policy: TypeAlias = (
+    ConnectPolicy | HelloPolicy | AuthPolicy | ScramPolicy | MailPolicy | RcptPolicy | DataPolicy | MessagePolicy | All
+)
 """An object with at least one hook, or several such objects."""

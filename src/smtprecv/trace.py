@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from smtprecv.message import Client
-from smtprecv.protocol import AddressLiteral, Domain, Mailbox, MailParameters, Recipient, ReversePath
+from smtprecv.protocol import AddressLiteral, Dialect, Domain, Mailbox, MailParameters, Recipient, ReversePath, Tls
 from smtprecv.spool import Entry
 
 _LINE_SIZE: Final = 78  # RFC 5322 section 2.1.1: the length that a line SHOULD keep to
@@ -53,6 +53,7 @@ def received_field(entry: Entry, hostname: str, recipient: Recipient | None = No
         *_from_clause(entry.client, is_utf8=is_utf8),
         f"by {_name(hostname, is_utf8=is_utf8)}",
         f"with {_protocol(entry.client, entry.envelope.parameters)}",
+        *_tls_comment(entry.client.session.tls),
         f"id {_name(entry.queue_id, is_utf8=False)}",
     ]
     if recipient is not None:
@@ -90,10 +91,18 @@ def _from_clause(client: Client, *, is_utf8: bool) -> list[str]:
 def _protocol(client: Client, parameters: MailParameters) -> str:
     """Name the protocol (RFC 3848, RFC 6531 section 4.3)."""
     session = client.session
-    if not session.is_extended:
+    is_lmtp = session.dialect is Dialect.LMTP
+    if not (session.is_extended or is_lmtp):
         return "SMTP"
-    kind = "UTF8SMTP" if parameters.smtputf8 else "ESMTP"
+    kind = ("UTF8" if parameters.smtputf8 else "" if is_lmtp else "E") + session.dialect.value
     return kind + "S" * session.is_secure + "A" * (session.identity is not None)
+
+
+def _tls_comment(tls: Tls | None) -> list[str]:
+    if tls is None:
+        return []
+    words = (_name(tls.version, is_utf8=False), _name(tls.cipher, is_utf8=False))
+    return [f"({' '.join(words)} {tls.bits} bits)"]
 
 
 def _address(mailbox: Mailbox, *, is_utf8: bool) -> str:

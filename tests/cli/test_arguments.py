@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import re
 import socket
 import tomllib
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from smtprecv.cli import _serve, main
-from smtprecv.cli._arguments import Options, parse_arguments
+from smtprecv.cli import _arguments, main
+from smtprecv.cli._arguments import _SILENT, Options, parse_arguments
 from smtprecv.deliveries import Maildir
 from smtprecv.protocol import Config
 from smtprecv.retry import Backoff
-from smtprecv.server import Ident, Limits, ReverseDns
-from smtprecv.server._peer import Lookups
-from smtprecv.spool import open_spool
+from smtprecv.server import Limits, Networks
 
 SERVE = ["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--deliver", "maildir:m", "--hostname", "mx.example.com"]
 
@@ -64,6 +64,20 @@ def test_values() -> None:
     assert options.queue == Path("q")
 
 
+def test_values_of_listeners() -> None:
+    """Addresses of every kind are taken as they are; networks become what they mean, and add up."""
+    addresses = ["unix:/run/lmtp,mode=660,group=postfix", "systemd:lmtp", "fd:3", "[::1]:24"]
+    options = parsed(
+        *(word for address in addresses for word in ("--lmtp-listen", address)), "--tls-listen", "127.0.0.1:0",
+        *("--proxy-from", "192.0.2.0/24", "--proxy-from", "unix", "--xclient-from", "2001:db8::1"),
+        *("--tls-cert", "cert.pem", "--tls-key", "key.pem", "--auth-file", "users"),
+    )  # fmt: skip
+    assert (options.lmtp_listen, options.tls_listen) == (addresses, ["127.0.0.1:0"])
+    assert Networks(tuple(options.proxy_from)) == Networks.of("192.0.2.0/24", "unix")
+    assert Networks(tuple(options.xclient_from)) == Networks.of("2001:db8::1")
+    assert (options.tls_cert, options.tls_key, options.auth_file) == (Path("cert.pem"), Path("key.pem"), Path("users"))
+
+
 def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A delivery is made for the receiver's name; ~ is the home folder, as the shell does not see it there."""
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -85,8 +99,14 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["runqueue", "--queue", "q"], "--deliver"),
         ([*SERVE, "--listen", "localhost"], "--listen: 'localhost' is not HOST:PORT"),
         ([*SERVE, "--listen", "[::1]:65536"], "--listen: '[::1]:65536'"),
-        (["serve", "--queue", "q"], "one of the arguments --listen --stdio"),
-        ([*SERVE, "--stdio"], "--stdio: not allowed with"),
+        ([*SERVE, "--tls-listen", "25"], "--tls-listen: '25' is not HOST:PORT"),
+        ([*SERVE, "--lmtp-listen", "unix:lmtp"], "--lmtp-listen: 'lmtp' is not /PATH"),
+        ([*SERVE, "--listen", "unix:/s,mode=9"], "--listen: '/s,mode=9' is not /PATH"),
+        ([*SERVE, "--listen", "systemd:"], "--listen: 'systemd:' is not HOST:PORT"),
+        ([*SERVE, "--tls-cert", ""], "--tls-cert: ''"),
+        ([*SERVE, "--auth-file", "a\0b"], "--auth-file: 'a\\x00b' is not a path"),
+        ([*SERVE, "--proxy-from", "192.0.2.1/24"], "--proxy-from: '192.0.2.1/24' is not a network"),
+        ([*SERVE, "--xclient-from", "localhost"], "--xclient-from: 'localhost' is not a network"),
         ([*SERVE, "--messages", "0"], "--messages: '0'"),
         ([*SERVE, "--log", "xml"], "--log: 'xml' is not text, json, syslog or journal"),
         ([*SERVE, "--log", "syslog:"], "--log: 'syslog:'"),
@@ -126,47 +146,6 @@ def test_wrong(argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str]
     assert err.removesuffix("\n").isprintable()
 
 
-def test_loopback() -> None:
-    """The name localhost always means loopback, as no other does (RFC 6761 section 6.3)."""
-    hosts = ["127.0.0.1", "::1", "localhost", "mx.example.com", "0.0.0.0", "::"]
-    assert [host for host in hosts if _serve._is_loopback(host)] == hosts[:3]
-
-
-@pytest.mark.parametrize(
-    ("argv", "culprit"),
-    [
-        ([*SERVE, "--retry-first", "5h"], "--retry-max"),
-        ([*SERVE, "--retry-first", "0s"], "--retry-first"),
-        (["serve", "--listen", "127.0.0.1:0", "--queue", "q", "--hostname", "mx.example.com"], "--deliver"),
-        ([*SERVE, "--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0 is not loopback"),
-        ([*SERVE, "--listen", "[::]:0"], "--listen [::]:0"),
-        ([*SERVE, "--accept-any", "--listen", "a..b:25"], "'a..b'"),
-        ([*SERVE, "--listen", "mx.example.com:0"], "--listen mx.example.com:0"),
-    ],
-)
-def test_not_together(
-    argv: list[str], culprit: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Arguments that do not go together are as wrong as those that cannot be read; no queue is made for them."""
-    monkeypatch.chdir(tmp_path)
-    assert main(argv) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert culprit in err
-    assert err.startswith("smtprecv serve: ")
-    assert err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_lookups(tmp_path: Path) -> None:
-    """Clients are looked up only if that is asked for."""
-    async with open_spool(tmp_path) as spool:
-        silent, asking = (_serve._server(parsed(*argv), spool, Limits()) for argv in ([], ["--reverse-dns", "--ident"]))
-    assert silent._hooks._lookups == Lookups()
-    assert isinstance(asking._hooks._lookups.host, ReverseDns)
-    assert isinstance(asking._hooks._lookups.ident, Ident)
-
-
 def test_machine_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose name is no domain is localhost: nobody is blamed for a --hostname that was not given."""
     monkeypatch.setattr(socket, "gethostname", lambda: "my_host")
@@ -191,3 +170,27 @@ def test_help_names_every_default(capsys: pytest.CaptureFixture[str], monkeypatc
     log = ["text", "smtprecv", "mail"]
     told = re.findall(r"default\s+(\w+)", capsys.readouterr().out)
     assert told == ["mx", "5m", "4h", "5d", "52428800", "1000", "100", "1000", "100", "10s", *log]
+
+
+def _dests(parser: argparse.ArgumentParser) -> set[str]:
+    """Give the names of the options of a command."""
+    return {action.dest for action in parser._actions if not isinstance(action, argparse._HelpAction)}
+
+
+def test_options_have_types() -> None:
+    """Every argument of every command has its type in Options, and no type is left over."""
+    parser = _arguments._parser()
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    dests = {"command", *_SILENT}.union(*(_dests(command) for command in commands.choices.values()))
+    assert dests == set(get_type_hints(Options))
+
+
+@pytest.mark.parametrize("command", ["serve", "runqueue", "showqueue", "passwd"])
+def test_help_is_readable(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help of each command fits a terminal, and says something of every option."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.findall(r"^  (--\S+(?: \S+)?)\n  \S", text, re.MULTILINE) == []

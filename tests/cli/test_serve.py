@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import resource
 import signal
@@ -17,7 +18,6 @@ from typing import Protocol
 import pytest
 
 from smtprecv.cli import _serve, main
-from smtprecv.cli._arguments import parse_arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -153,12 +153,30 @@ def test_drain_and_second_signal(start: Start, tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:25", "[::]:25", "mx.example.com:25"])
-@pytest.mark.parametrize("accept", [["--accept-any"], ["--accept-domain", "example.com"]])
-def test_said_what_to_take(listen: str, accept: list[str]) -> None:
-    """Who says what to take may listen to the world."""
-    arguments = parse_arguments(["serve", *given(Path("q")), "--listen", listen, *accept])
-    _serve._refuse_open_relay(arguments)
+def test_hangup(start: Start, tmp_path: Path) -> None:
+    """SIGHUP, by which many daemons are told to read their files again, ends nothing; SIGTERM still does."""
+    server = start(*maildir(tmp_path))
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=TIMEOUT) as client:
+        client.ehlo()
+        server.process.send_signal(signal.SIGHUP)
+        server.read_to("SIGHUP: nothing to do")
+        assert client.noop()[0] == 250
+    assert send(server.port) == {}
+    assert server.stop()[0] == 0
+
+
+def test_terminal_gone(tmp_path: Path) -> None:
+    """A server that logs to a terminal ends with it, as after SIGTERM, and does not stay behind unseen."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "smtprecv", "serve", *given(tmp_path), *maildir(tmp_path)]
+    with subprocess.Popen(command, stderr=terminal) as process, os.fdopen(controller, "rb", buffering=0) as screen:
+        os.close(terminal)
+        seen = b""
+        while b"listening on" not in seen:
+            seen += screen.read(1000)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(TIMEOUT) == 0
+        assert b"SIGHUP: no new mail" in seen + screen.read(1000)
 
 
 def test_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,5 +212,5 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_options: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_serve, "_refuse_open_relay", interrupt)
+    monkeypatch.setattr(_serve, "refuse_contradictions", interrupt)
     assert main(["serve", *given(Path("unused")), "--no-runqueue"]) == 130

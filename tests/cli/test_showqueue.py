@@ -18,20 +18,30 @@ import pytest
 import trio
 
 from smtprecv.cli import main
-from smtprecv.cli._showqueue import json_object, table_lines
+from smtprecv.cli._showqueue import _json_line, json_object, table_lines
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Attempt
 from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
+    ByMode,
+    DeliverBy,
+    Dialect,
     Domain,
     EnhancedStatus,
     Envelope,
     ForwardPath,
     Mailbox,
+    MailParameters,
+    Notify,
+    OriginalRecipient,
+    RcptParameters,
     Recipient,
     Reply,
+    Ret,
     ReversePath,
     Session,
+    Tls,
+    Xtext,
 )
 from smtprecv.spool import Entry, Standing, Status, open_spool
 
@@ -136,13 +146,20 @@ def test_json() -> None:
         "sender": "alice@example.net",
         "body": "7BIT",
         "smtputf8": False,
+        "ret": None,
+        "envid": None,
+        "deliver_by": None,
+        "priority": 0,
+        "require_tls": False,
+        "auth": None,
         "client": {
             "address": "192.0.2.1",
             "port": 40000,
             "host": "mail.example.net",
             "ident": "alice",
+            "dialect": "SMTP",
             "hello": "mail.example.net",
-            "tls": False,
+            "tls": None,
             "identity": None,
         },
         "last_attempt": "2026-02-03T04:05:06+00:00",
@@ -152,6 +169,8 @@ def test_json() -> None:
             {
                 "address": "bob@example.com",
                 "original": None,
+                "notify": None,
+                "orcpt": None,
                 "status": "delivered",
                 "attempts": 1,
                 "last_reply": {"code": 250, "status": "2.0.0", "text": "ok"},
@@ -160,6 +179,8 @@ def test_json() -> None:
             {
                 "address": "eve@example.com",
                 "original": None,
+                "notify": None,
+                "orcpt": None,
                 "status": "pending",
                 "attempts": 2,
                 "last_reply": {"code": 451, "status": None, "text": "disk\x1b[2J"},
@@ -168,6 +189,8 @@ def test_json() -> None:
             {
                 "address": "\u90f5\u4ef6@example.com",
                 "original": None,
+                "notify": None,
+                "orcpt": None,
                 "status": "pending",
                 "attempts": 0,
                 "last_reply": None,
@@ -185,6 +208,111 @@ def test_a_redirected_recipient_is_shown_with_its_original() -> None:
 
     assert list(table_lines(entry))[1].endswith("bob@example.com (for list@example.com)")
     assert '"original": "list@example.com"' in json.dumps(json_object(entry))
+
+
+EVERYTHING = MailParameters(
+    ret=Ret.HDRS,
+    envid=Xtext("qP7+2Bz"),
+    deliver_by=DeliverBy(120, ByMode.RETURN, is_traced=True),
+    priority=-3,
+    require_tls=True,
+    auth="",
+)
+
+
+def test_parameters_in_the_table() -> None:
+    """What the sender asked for stands behind it where it changes when or how the message goes, and only there."""
+    entry = replace(ENTRY, envelope=replace(ENTRY.envelope, parameters=EVERYTHING), standings=())
+    [line] = table_lines(entry)
+    assert line.endswith("alice@example.net  priority -3  by 120;RT  requiretls")
+    [line] = table_lines(replace(entry, envelope=replace(entry.envelope, parameters=MailParameters(envid=Xtext("x")))))
+    assert line.endswith("alice@example.net")
+
+
+def test_parameters_in_json() -> None:
+    """A program gets every parameter: an ENVID and an ORCPT as they came, an empty NOTIFY for NEVER."""
+    orcpt = OriginalRecipient("RFC822", Xtext("Bob+2Bx@example.com"))
+    standings = tuple(
+        Standing(replace(recipient("bob"), parameters=parameters))
+        for parameters in (
+            RcptParameters(frozenset(), orcpt),
+            RcptParameters(frozenset({Notify.FAILURE, Notify.DELAY})),
+        )
+    )
+    shown = json_object(replace(ENTRY, envelope=replace(ENTRY.envelope, parameters=EVERYTHING), standings=standings))
+    read = json.loads(json.dumps(shown))
+    assert {key: read[key] for key in ("ret", "envid", "deliver_by", "priority", "require_tls", "auth")} == {
+        "ret": "HDRS",
+        "envid": "qP7+2Bz",
+        "deliver_by": "120;RT",
+        "priority": -3,
+        "require_tls": True,
+        "auth": "",
+    }
+    assert [(each["notify"], each["orcpt"]) for each in read["recipients"]] == [
+        ([], "RFC822;Bob+2Bx@example.com"),
+        (["DELAY", "FAILURE"], None),
+    ]
+
+
+def test_a_client_in_json() -> None:
+    """A program gets what is known of the client, its TLS with the name in its certificate."""
+    tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mail.example.net")
+    session = Session("mail.example.net", is_extended=True, identity="bob", tls=tls, dialect=Dialect.LMTP)
+    shown = json_object(replace(ENTRY, client=replace(CLIENT, session=session, ident="root")))
+    assert json.loads(json.dumps(shown))["client"] == {
+        "address": "192.0.2.1",
+        "port": 40000,
+        "host": "mail.example.net",
+        "ident": "root",
+        "dialect": "LMTP",
+        "hello": "mail.example.net",
+        "tls": {
+            "version": "TLSv1.3",
+            "cipher": "TLS_AES_256_GCM_SHA384",
+            "bits": 256,
+            "client_name": "mail.example.net",
+        },
+        "identity": "bob",
+    }
+
+
+EVIL = "\x1b]0;x\x07\x7f\x9b2J\u202e\r\n"
+
+
+SPOILT = Envelope(
+    SENDER,
+    MailParameters(envid=Xtext(EVIL), auth=EVIL, priority=1),
+    (
+        Recipient(
+            ForwardPath(Mailbox(EVIL, Domain("example.com"))),
+            ForwardPath(Mailbox(EVIL, Domain("example.com"))),
+            RcptParameters(None, OriginalRecipient(EVIL, Xtext(EVIL))),
+        ),
+    ),
+)
+
+
+def test_nothing_unescaped_reaches_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever stands in a parameter or is known of a client, neither form moves the cursor or forges a line."""
+    client = Client(
+        SessionId("s"), None, None, Session(EVIL, identity=EVIL, tls=Tls(EVIL, EVIL, 1, EVIL)), host=EVIL, ident=EVIL
+    )
+    spoilt = replace(
+        ENTRY,
+        client=client,
+        envelope=replace(SPOILT, reverse_path=ReversePath(Mailbox(EVIL, Domain("example.com")))),
+        standings=tuple(Standing(each, last=Reply(451, EVIL)) for each in SPOILT.recipients),
+        error=EVIL,
+    )
+    for line in (*table_lines(spoilt), _json_line(spoilt)):
+        assert line.isprintable()
+    assert json.loads(_json_line(spoilt))["client"]["ident"] == EVIL
+
+    fill(tmp_path, replace(ENTRY.envelope, parameters=EVERYTHING))
+    for form in ([], ["--json"]):
+        assert main(["showqueue", "--queue", str(tmp_path), *form]) == 0
+        assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
 
 
 def test_the_delivery_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,12 +342,12 @@ async def deliver_without_a_record(folder: Path, template: str, to: Recipient) -
 
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help tells the keys of an object, and those of its recipients."""
+    """The help tells the keys of an object, and those of its client and its recipients."""
     with pytest.raises(SystemExit):
         main(["showqueue", "--help"])
     shown = json.loads(json.dumps(json_object(ENTRY)))
     words = set(re.findall(r"\w+", capsys.readouterr().out.partition("The keys")[2]))
-    assert {*shown, *shown["recipients"][0]} <= words
+    assert {*shown, *shown["client"], *shown["recipients"][0]} <= words
 
 
 def test_json_without_an_address() -> None:

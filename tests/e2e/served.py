@@ -101,6 +101,14 @@ class Served:
         """Where it listens, HOST:PORT."""
         return f"{self.host}:{self.port}"
 
+    def listener(self, role: str) -> str:
+        """Give where it listens in another role, TLS or LMTP: HOST:PORT, or a path."""
+        line = re.compile(rf"listening on (\S+) \({role}\)$", re.MULTILINE)
+        until(lambda: line.search(self.log) is not None, f"listening ({role})")
+        found = line.search(self.log)
+        assert found is not None
+        return found[1]
+
     def files(self, part: str = "new") -> list[Path]:
         """Give the files in a folder below `maildir`, which may not be there yet."""
         folder = self.maildir / part

@@ -193,7 +193,7 @@ def test_quoted_local_part(strict: Served, wire: Wire, path: str, folder: str, s
         ("RSET now", 501),
         ("RCPT TO:<ben@example.org>", 503),
         ("DATA", 503),
-        ("BDAT 5 LAST", 502),
+        ("BDAT 0 LAST", 503),
         ("STARTTLS", 502),
         ("AUTH PLAIN", 502),
         ("TURN", 502),

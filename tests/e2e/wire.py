@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from types import TracebackType
 from typing import Final, Self
 
@@ -36,12 +37,32 @@ class Wire:
             if line[3] == " ":
                 return int(line[:3]), texts
 
+    def ask_any(self, command: str) -> tuple[int, list[str]]:
+        """Send one command, and give the reply."""
+        self.send(f"{command}\r\n".encode())
+        return self.reply()
+
     def ask(self, command: str, code: int) -> str:
         """Send one command, and give the reply's text, whose code must be this one."""
-        self.send(f"{command}\r\n".encode())
-        given, texts = self.reply()
+        given, texts = self.ask_any(command)
         assert given == code, f"{command!r}: {given} {texts}"
         return "\n".join(texts)
+
+    def starttls(self, context: ssl.SSLContext, name: str = "mx.example.com") -> Wire:
+        """Give the session inside TLS, with a server of this name; this one is of no more use."""
+        self.ask("STARTTLS", 220)
+        return Wire(context.wrap_socket(self.socket, server_hostname=name), greets=False)
+
+    def begin(self, to: str, sender: str = "anna@example.com") -> None:
+        """Hold a transaction with one recipient up to the 354."""
+        self.ask(f"MAIL FROM:<{sender}>", 250)
+        self.ask(f"RCPT TO:<{to}>", 250)
+        self.ask("DATA", 354)
+
+    def mail(self, to: str) -> None:
+        """Send a message to one recipient, which must be accepted."""
+        self.begin(to)
+        self.ask("Subject: hello\r\n\r\nhello\r\n.", 250)
 
     def rest(self) -> bytes:
         """Read until the server closes."""

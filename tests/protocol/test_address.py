@@ -240,3 +240,10 @@ def test_values() -> None:
     assert Domain("xn--\x80.example").unicode == "xn--\x80.example"
     assert str(ReversePath(None)) == ""
     assert not parse_forward_path("a@example.com").is_postmaster
+
+
+@pytest.mark.parametrize("text", ["a\x00.example", "a\n.example", "\u2028.example", "b\u00fc\x85.example"])
+def test_a_host_can_be_shown(text: str) -> None:
+    """A domain with what is not printable is malformed, before IDNA could make something of it."""
+    with pytest.raises(ValueError, match="malformed"):
+        parse_host(text)

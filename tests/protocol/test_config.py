@@ -25,3 +25,14 @@ def test_limits() -> None:
         Config("mx.example.com", max_recipients=99)
     with pytest.raises(ValueError, match="max_hops"):
         Config("mx.example.com", max_hops=0)
+    with pytest.raises(ValueError, match="max_transactions"):
+        Config("mx.example.com", max_transactions=0)
+    Config("mx.example.com", max_transactions=1)
+
+
+@pytest.mark.parametrize("mechanism", ["", "plain", "PLAIN LOGIN", "X" * 21])
+def test_a_mechanism_is_named_as_it_is_announced(mechanism: str) -> None:
+    """What could not stand in the answer to EHLO, or never be asked for, is refused (RFC 4422 section 3.1)."""
+    Config("mx.example.com", auth=("PLAIN", "SCRAM-SHA-256"))
+    with pytest.raises(ValueError, match="auth"):
+        Config("mx.example.com", auth=("PLAIN", mechanism))

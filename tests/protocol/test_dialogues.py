@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from smtprecv.protocol import Config, Connected, EnhancedStatus, Event, ForwardPath, Rcpt, Reply
+from smtprecv.protocol import Config, Connected, Dialect, EnhancedStatus, Event, ForwardPath, Rcpt, Reply
 from smtprecv.testing import play
 
 DIALOGUES = [
@@ -14,6 +15,16 @@ DIALOGUES = [
     for path in sorted((Path(__file__).parent / "dialogues").glob("*.txt"))
 ]
 CONFIG = Config("mx.example.com", max_message_size=65536, max_hops=2)
+CONFIGS = {
+    "starttls": replace(CONFIG, starttls=True, requires_tls=True),
+    "requiretls": replace(CONFIG, starttls=True),
+    "auth": replace(CONFIG, starttls=True, requires_auth=True, auth=("PLAIN", "LOGIN", "EXTERNAL")),
+    "lmtp": replace(CONFIG, dialect=Dialect.LMTP),
+    "limits": replace(CONFIG, max_transactions=2),
+    "xclient": replace(CONFIG, xclient=True),
+    "xforward": replace(CONFIG, xclient=True),
+}
+"""What a dialogue needs to be there; the others are played with CONFIG."""
 
 
 def refuse_nobody(event: Event) -> Reply | None:
@@ -34,7 +45,7 @@ def refuse_clients(event: Event) -> Reply | None:
 def test_dialogue(path: Path) -> None:
     """A dialogue goes as it is written, whole, by line and by octet."""
     answer = refuse_clients if path.stem == "refused" else refuse_nobody
-    play(path.read_text(), config=CONFIG, answer=answer)
+    play(path.read_text(), config=CONFIGS.get(path.stem, CONFIG), answer=answer)
 
 
 def test_a_dialogue_that_differs_fails() -> None:

@@ -21,7 +21,8 @@ from smtprecv.protocol import (
     Reply,
     Signal,
 )
-from smtprecv.protocol._maildata import MAX_HEADER_SIZE, DotReader
+from smtprecv.protocol._inspection import MAX_HEADER_SIZE
+from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import BARE_CR_OR_LF, MESSAGE_TOO_BIG, TOO_MANY_HOPS
 
 CONFIG = Config("mx.example.com", max_message_size=65536, max_hops=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,9 +15,13 @@ import trio.testing
 from smtprecv.message import Client, Message, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config, Envelope, Reply
-from smtprecv.server import Incoming, Limits
+from smtprecv.server import Incoming, Intake, Limits
 from smtprecv.server._dialogue import Dialogue
 from smtprecv.server._hooks import Hooks
+from smtprecv.server._limits import Doorkeeper
+from smtprecv.server._networks import Networks
+from smtprecv.server._role import Service
+from smtprecv.server._tls import TlsSource
 
 CONFIG = Config(hostname="mx.example", max_message_size=100_000)
 CLIENT = Client(SessionId("s1"), None, None)
@@ -120,6 +125,12 @@ class Peer:
         self.unread = b""
         self.greeting = ""
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands as the client; from then on an end without a last word (close_notify) is an error."""
+        secured = trio.SSLStream(self.stream, context, server_hostname="mx.example")
+        await secured.do_handshake()
+        self.stream = secured
+
     async def say(self, *lines: str) -> None:
         await self.stream.send_all("".join(f"{line}\r\n" for line in lines).encode())
 
@@ -140,6 +151,13 @@ class Peer:
             line = await self.hear()
         return line
 
+    async def lines(self) -> list[str]:
+        """Give all lines of the next reply."""
+        lines = [await self.hear()]
+        while lines[-1][3:4] == "-":
+            lines.append(await self.hear())
+        return lines
+
     async def ask(self, *lines: str) -> str:
         """Say lines and give the next reply."""
         await self.say(*lines)
@@ -151,16 +169,58 @@ class Peer:
             assert (await self.ask(line)).startswith("250")
 
 
+def talk(
+    stream: trio.abc.Stream,
+    client: Client = CLIENT,
+    config: Config = CONFIG,
+    hooks: Hooks | None = None,
+    intake: Intake | None = None,
+    limits: Limits | None = None,
+    tls: ssl.SSLContext | TlsSource | None = None,
+    *,
+    implicit_tls: bool = False,
+    xclient_from: Networks | None = None,
+) -> Dialogue:
+    """Prepare a dialogue over a stream."""
+    service = Service(
+        config,
+        hooks or Hooks(None),
+        intake or Memory(),
+        limits or Limits(),
+        tls=tls,
+        implicit_tls=implicit_tls,
+        xclient_from=xclient_from,
+    )
+    return Dialogue(stream, client, service, Doorkeeper(service.limits))
+
+
 @asynccontextmanager
 async def dialogue(
-    intake: Memory, policy: Policy | None = None, limits: Limits | None = None, client: Client = CLIENT
+    intake: Intake,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    client: Client = CLIENT,
+    config: Config = CONFIG,
+    *,
+    tls: ssl.SSLContext | TlsSource | None = None,
+    implicit_tls: ssl.SSLContext | None = None,
+    xclient_from: Networks | None = None,
 ) -> AsyncIterator[tuple[Peer, Dialogue]]:
-    """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone."""
+    """Hold a dialogue beside the block, past its greeting; at the end of the block the client is gone.
+
+    ``implicit_tls``: the context of a client that begins with TLS.
+    """
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        held = Dialogue(ours, client, CONFIG, Hooks(policy), intake, limits or Limits())
+        held = talk(
+            *(ours, client, config, Hooks(policy), intake, limits, tls),
+            implicit_tls=implicit_tls is not None,
+            xclient_from=xclient_from,
+        )
         nursery.start_soon(held.run)
         peer = Peer(theirs)
+        if implicit_tls is not None:
+            await peer.start_tls(implicit_tls)
         peer.greeting = await peer.reply()
         yield peer, held
         await theirs.aclose()

@@ -9,13 +9,12 @@ from contextlib import suppress
 import pytest
 import trio
 import trio.testing
-from tests.server.harness import CLIENT, CONFIG, Memory, Peer, dialogue
+from tests.server.harness import CLIENT, CONFIG, Memory, Peer, dialogue, talk
 
 from smtprecv.errors import ConfigError, SpoolError, SpoolFull
 from smtprecv.message import Client
 from smtprecv.protocol import Config, EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
 from smtprecv.server import Limits
-from smtprecv.server._dialogue import Dialogue
 from smtprecv.server._hooks import Hooks
 
 MESSAGE = ("Subject: hello", "", "one", "..two", ".")
@@ -55,7 +54,7 @@ async def test_a_pipelined_group_is_answered_in_one_send() -> None:
 
     ours.send_stream.send_all = count  # type: ignore[method-assign]  # counted, otherwise unchanged
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
         await peer.ask("EHLO client.example")
@@ -115,7 +114,7 @@ async def test_help_says_what_it_is_told_to() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     config = Config("mx.example", help_text="tickets go to\nhelp@example.com")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(ours, CLIENT, config, Hooks(None), Memory(), Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, config, Hooks(None), Memory(), Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
         await peer.say("HELP")
@@ -202,7 +201,7 @@ async def test_a_client_that_never_reads_is_cut_off(autojump_clock: trio.testing
     """Replies that nobody takes hold a connection no longer than silence does."""
     ours, theirs = trio.testing.lockstep_stream_pair()
     began = trio.current_time()
-    await Dialogue(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run()
+    await talk(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run()
 
     assert trio.current_time() - began <= 310
     await theirs.aclose()
@@ -214,7 +213,7 @@ async def test_a_client_that_resets_is_one_log_line(caplog: pytest.LogCaptureFix
     ours, theirs = trio.testing.memory_stream_pair()
     await theirs.aclose()
 
-    await Dialogue(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run()
+    await talk(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run()
 
     [record] = caplog.records
     assert record.exc_info is None
@@ -256,7 +255,7 @@ async def test_a_stream_that_closes_only_whole_is_closed_after_the_farewell() ->
     """A drain over such a stream says its 421 all the same."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        held = Dialogue(OneWay(ours), CLIENT, CONFIG, Hooks(None), Memory(), Limits())
+        held = talk(OneWay(ours), CLIENT, CONFIG, Hooks(None), Memory(), Limits())
         nursery.start_soon(held.run)
         peer = Peer(theirs)
         await peer.reply()
@@ -383,7 +382,7 @@ async def test_a_bug_in_a_dialogue_ends_it_with_421(caplog: pytest.LogCaptureFix
 
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(Broken(ours), CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
+        nursery.start_soon(talk(Broken(ours), CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
 
@@ -410,7 +409,7 @@ async def test_a_client_that_does_not_take_its_250_is_cut_off(autojump_clock: tr
     stream = Stalling(ours)
     intake = Memory()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(stream, CLIENT, CONFIG, Hooks(None), intake, Limits()).run)
+        nursery.start_soon(talk(stream, CLIENT, CONFIG, Hooks(None), intake, Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
         await peer.open_transaction()
@@ -463,7 +462,7 @@ async def test_each_hook_refuses_its_own_command(count: int) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         refuser = Refuser(*HOOKS[:count])
-        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(refuser), Memory(), Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, CONFIG, Hooks(refuser), Memory(), Limits()).run)
         peer = Peer(theirs)
         replies = [await peer.reply(), *[await peer.ask(line) for line in LINES[1 : count + 1]]]
         await theirs.aclose()
@@ -580,7 +579,7 @@ async def test_a_hook_that_fails_while_it_is_cancelled_harms_nobody(
 
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(Grouping()), Memory(), Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, CONFIG, Hooks(Grouping()), Memory(), Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
         await peer.ask("EHLO client.example")
@@ -668,7 +667,7 @@ async def test_cancellation_waits_for_the_commit_under_way_and_tells_of_it() -> 
     intake = Memory(may_commit=trio.Event())
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(None), intake, Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, CONFIG, Hooks(None), intake, Limits()).run)
         peer = Peer(theirs)
         await peer.reply()
         await peer.open_transaction()
@@ -691,7 +690,7 @@ async def test_cancellation_spends_a_second_at_most_on_a_farewell(autojump_clock
     ours, theirs = trio.testing.lockstep_stream_pair()
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Dialogue(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
+        nursery.start_soon(talk(ours, CLIENT, CONFIG, Hooks(None), Memory(), Limits()).run)
         await Peer(theirs).reply()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()

@@ -174,7 +174,7 @@ async def test_a_hostile_server_costs_a_bounded_delay(udp: Respond, tcp: Respond
 
 async def test_without_dnspython(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where dnspython is not installed no name is known, which is said once, with the remedy."""
-    monkeypatch.setitem(sys.modules, "smtprecv.server._dns", None)
+    monkeypatch.setitem(sys.modules, "smtprecv.resolver", None)
     lookup = ReverseDns()
 
     assert [await lookup.look_up(FOUR) for _ in range(2)] == [None, None]
@@ -198,5 +198,5 @@ def test_settings_that_cannot_be_used(nameservers: list[str], timeout: float) ->
 def test_by_default_the_machines_own_resolver() -> None:
     """Without name servers those of resolv.conf are asked; none is asked before there is a client."""
     lookup = ReverseDns()
-    assert lookup._dns is not None
-    assert lookup._dns._servers
+    assert lookup._resolver is not None
+    assert lookup._resolver._servers

@@ -140,11 +140,11 @@ async def test_a_421_that_nobody_takes_is_forgotten() -> None:
     server = Server(Memory(), config=CONFIG, limits=Limits(max_connections=1))
     async with trio.open_nursery() as nursery:
         first, peer = trio.testing.memory_stream_pair()
-        nursery.start_soon(server._receive, first)
+        nursery.start_soon(server.talk, first)
         await Peer(peer).reply()
         await theirs.aclose()
 
-        await server._receive(ours)
+        await server.talk(ours)
 
         await peer.aclose()
 
@@ -173,7 +173,7 @@ async def test_a_client_gone_before_it_was_looked_at_is_forgotten() -> None:
     async with listener:
         reset(listener.socket.getsockname()[1])
         stream = await listener.accept()
-        await Server(Memory(), config=CONFIG)._receive(stream)
+        await Server(Memory(), config=CONFIG).talk(stream)
 
         assert stream.socket.fileno() == -1
 
@@ -248,7 +248,7 @@ async def test_a_connection_that_arrives_with_the_drain_hears_421() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     server.drain()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server._receive, ours)
+        nursery.start_soon(server.talk, ours)
         peer = Peer(theirs)
 
         assert await peer.reply() == "421 4.3.2 service shutting down"
@@ -319,3 +319,15 @@ async def test_one_dialogue_does_not_delay_another() -> None:
 
         gate.set()
         assert (await slow.reply()).startswith("250")
+
+
+async def test_a_server_that_drains_serves_nobody_else() -> None:
+    """Listeners that are given to it after the drain has begun are closed at once."""
+    server = Server(Memory(), config=CONFIG)
+    server.drain()
+    [listener] = await listen("127.0.0.1:0")
+
+    with trio.fail_after(5):
+        await server.serve([listener])
+
+    assert listener.socket.fileno() == -1

@@ -14,20 +14,29 @@ from hypothesis import strategies as st
 from tests.spool.spoolhouse import CLIENT, ENVELOPE, NOON
 
 from smtprecv.errors import CorruptEntry
-from smtprecv.message import Client, QueueId, SessionId
+from smtprecv.message import Client, QueueId, Redirect, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
+    ByMode,
+    DeliverBy,
+    Dialect,
     Domain,
     EnhancedStatus,
     Envelope,
     ForwardPath,
     Mailbox,
     MailParameters,
+    Notify,
+    OriginalRecipient,
+    RcptParameters,
     Recipient,
     Reply,
+    Ret,
     ReversePath,
     Session,
+    Tls,
+    Xtext,
 )
 from smtprecv.spool import Entry, Standing, Status
 from smtprecv.spool._codec import entry_row, read_entry, standing_row
@@ -59,16 +68,42 @@ clients = st.builds(
     texts.map(SessionId),
     st.none() | st.ip_addresses(),
     st.none() | st.integers(0, 65535),
-    st.builds(Session, st.none() | texts, st.booleans(), st.booleans(), st.none() | texts),
+    st.builds(
+        Session,
+        st.none() | texts,
+        st.booleans(),
+        st.none() | texts,
+        st.none() | st.builds(Tls, texts, texts, st.integers(0, 999), st.none() | texts),
+        st.sampled_from(Dialect),
+    ),
     st.none() | texts,
     st.none() | texts,
     st.none() | st.ip_addresses(),
     st.none() | st.integers(0, 65535),
 )
 forward_paths = st.builds(ForwardPath, mailboxes)
+shown_texts = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=9)
+xtexts = shown_texts.map(Xtext.of) | st.text("aZ7\u00e9", max_size=9).map(Xtext)
+rcpt_parameters = st.builds(
+    RcptParameters,
+    st.none() | st.frozensets(st.sampled_from(Notify)),
+    st.none() | st.builds(OriginalRecipient, texts, xtexts),
+)
+mail_parameters = st.builds(
+    MailParameters,
+    st.none() | st.integers(0),
+    st.sampled_from(Body),
+    st.booleans(),
+    st.none() | st.sampled_from(Ret),
+    st.none() | xtexts,
+    st.none() | st.builds(DeliverBy, st.integers(-999999999, 999999999), st.sampled_from(ByMode), st.booleans()),
+    st.integers(-9, 9),
+    st.booleans(),
+    st.none() | texts,
+)
 standings = st.builds(
     Standing,
-    st.builds(Recipient, forward_paths, st.none() | forward_paths),
+    st.builds(Recipient, forward_paths, st.none() | forward_paths, rcpt_parameters),
     st.sampled_from(Status),
     st.integers(0, 99),
     st.none() | replies,
@@ -79,7 +114,7 @@ standings = st.builds(
 def entries(draw: st.DrawFn) -> Entry:
     """Draw any entry there could be."""
     them = tuple(draw(st.lists(standings, min_size=1, max_size=4)))
-    parameters = draw(st.builds(MailParameters, st.none() | st.integers(0), st.sampled_from(Body), st.booleans()))
+    parameters = draw(mail_parameters)
     reverse_path = draw(st.builds(ReversePath, st.none() | mailboxes))
     envelope = Envelope(reverse_path, parameters, tuple(standing.recipient for standing in them))
     is_waiting = any(standing.status is Status.PENDING for standing in them)
@@ -104,6 +139,13 @@ def test_texts_that_utf8_cannot_hold() -> None:
 
 
 ROW = list(entry_row(ENTRY))
+
+
+def deliver_by_text(deliver_by: object) -> str:
+    """Give the parameters of a row, with this for a time to deliver by."""
+    return json.dumps({"v": 1, "size": None, "body": "7BIT", "smtputf8": False, "deliver_by": deliver_by})
+
+
 STANDING_ROW = list(standing_row(ENTRY.standings[0]))
 
 
@@ -124,8 +166,23 @@ STANDING_ROW = list(standing_row(ENTRY.standings[0]))
         (6, '{"v": 2}'),
         (6, '{"v": 1, "size": null, "body": "9BIT", "smtputf8": false}'),
         (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": 0}'),
-        (7, "not json"),  # client
-        (7, b"\xff"),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "ret": "BODY"}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": 7}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a=b"}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a+0D+0A"}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "require_tls": "yes"}'),
+        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "auth": []}'),
+        (6, deliver_by_text("120;R")),
+        (6, deliver_by_text({"seconds": 120, "mode": "X", "is_traced": False})),
+        (6, deliver_by_text({"seconds": 10**9, "mode": "N", "is_traced": False})),
+        (6, deliver_by_text({"seconds": "120", "mode": "N", "is_traced": False})),
+        (7, None),  # priority
+        (7, "9"),
+        (8, "not json"),  # client
+        (8, b"\xff"),
+        (8, str(ROW[8]).replace('"tls": null', '"tls": true')),
+        (8, str(ROW[8]).replace('"tls": null', '"tls": {"version": "TLSv1.3"}')),
+        (8, str(ROW[8]).replace('"SMTP"', '"UUCP"')),
     ],
 )
 def test_rows_that_are_no_entry(place: int, value: object) -> None:
@@ -136,7 +193,24 @@ def test_rows_that_are_no_entry(place: int, value: object) -> None:
         read_entry(row, [STANDING_ROW])
 
 
-@pytest.mark.parametrize(("place", "value"), [(0, ""), (1, "lost"), (2, None), (3, 99), (3, "x"), (6, "")])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, ""),
+        (1, "lost"),
+        (2, None),
+        (3, 99),
+        (3, "x"),
+        (6, ""),
+        (7, ""),
+        (7, "[]"),
+        (7, '{"v": 1, "notify": "FAILURE"}'),
+        (7, '{"v": 1, "notify": ["NEVER"]}'),
+        (7, '{"v": 1, "orcpt": "rfc822;ben@example.com"}'),
+        (7, '{"v": 1, "orcpt": ["rfc822"]}'),
+        (7, '{"v": 1, "orcpt": ["rfc822", "ben\\u0007"]}'),
+    ],
+)
 def test_recipient_rows_that_are_none(place: int, value: object) -> None:
     """A recipient's row that cannot be read makes a CorruptEntry of the whole."""
     row: list[object] = [*standing_row(ENTRY.standings[0].after(OK))]
@@ -191,6 +265,59 @@ def test_given_up() -> None:
     given_up = ENTRY.after([OK, LATER], NOON).given_up()
     assert [standing.status for standing in given_up.standings] == [Status.DELIVERED, Status.FAILED]
     assert (given_up.due, given_up.standings[1].last) == (None, LATER)
+
+
+def test_given_up_for_a_reason() -> None:
+    """A reply says why who is pending is given up, and touches nobody else; it is no attempt."""
+    given_up = ENTRY.after([OK, LATER], NOON).given_up(NEVER)
+    assert [standing.last for standing in given_up.standings] == [OK, NEVER]
+    assert (given_up.due, given_up.attempts) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("deliver_by", "expected"),
+    [
+        (None, None),
+        (DeliverBy(60, ByMode.NOTIFY), None),
+        (DeliverBy(60, ByMode.RETURN), 50),
+        (DeliverBy(10, ByMode.RETURN, is_traced=True), 0),
+        (DeliverBy(1, ByMode.RETURN), -9),
+    ],
+)
+def test_time_left(deliver_by: DeliverBy | None, expected: int | None) -> None:
+    """Only a sender that wants the message back sets a limit, in seconds from its reception."""
+    parameters = MailParameters(deliver_by=deliver_by)
+    entry = replace(ENTRY, envelope=replace(ENVELOPE, parameters=parameters))
+    left = entry.time_left(NOON + dt.timedelta(seconds=10))
+    assert left == (None if expected is None else dt.timedelta(seconds=expected))
+
+
+def test_parameters_survive_a_redirect() -> None:
+    """What the sender asked for with a recipient holds for those who stand in its place, and for theirs."""
+    parameters = RcptParameters(frozenset(), OriginalRecipient("rfc822", Xtext("Ben+2Bx@Example.com")))
+    first = replace(ENTRY.standings[0], recipient=replace(ENTRY.standings[0].recipient, parameters=parameters))
+    entry = replace(ENTRY, standings=(first,)).after([Redirect.to("x@example.org", "y@example.org")], NOON)
+    entry = entry.after([Redirect.to("z@example.org"), OK], NOON)
+    assert [str(standing.recipient) for standing in entry.standings] == ["z@example.org", "y@example.org"]
+    assert [standing.recipient.parameters for standing in entry.standings] == [parameters] * 2
+
+
+def test_parameters_not_given_cost_nothing() -> None:
+    """The usual message has no column of recipient parameters, and none of MAIL's but the old ones."""
+    assert standing_row(ENTRY.standings[0])[7] is None
+    assert json.loads(str(ROW[6])) == {"v": 1, "size": None, "body": "7BIT", "smtputf8": False}
+
+
+@pytest.mark.parametrize("text", ["qP7+2Bz", "Zo+C3+AB"])
+def test_xtext_is_kept_as_it_came(text: str) -> None:
+    """An ENVID and an ORCPT have the very characters, and the case, that the client gave them."""
+    orcpt = OriginalRecipient("RFC822", Xtext(text))
+    standing = Standing(replace(ENVELOPE.recipients[0], parameters=RcptParameters(None, orcpt)))
+    envelope = replace(ENVELOPE, parameters=MailParameters(envid=Xtext(text)), recipients=(standing.recipient,))
+    entry = replace(ENTRY, envelope=envelope, standings=(standing,))
+    read = read_entry(entry_row(entry), [standing_row(standing)])
+    [to] = read.envelope.recipients
+    assert (read.envelope.parameters.envid, str(to.parameters.orcpt)) == (Xtext(text), f"RFC822;{text}")
 
 
 def test_queue_ids() -> None:

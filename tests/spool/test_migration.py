@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from tests.spool.spoolhouse import LATE, accept, ask, opened
+from tests.spool.spoolhouse import LATE, OK, accept, ask, bodies, opened
 
+from smtprecv.delivery import Attempt
 from smtprecv.errors import SpoolUnusable
+from smtprecv.message import Client, SessionId
+from smtprecv.protocol import Body, EnhancedStatus, MailParameters, RcptParameters, Reply, Session
+from smtprecv.queue import run_once
 from smtprecv.spool._schema import APPLICATION_ID, MIGRATIONS, prepare
 
 
@@ -52,7 +58,7 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
     ask(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 1\)"):
+    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 2\)"):
         async with opened(tmp_path):
             pass
     assert ask(tmp_path, "PRAGMA user_version") == [(99,)]
@@ -101,11 +107,12 @@ async def test_claims_walk_the_index(tmp_path: Path) -> None:
         await accept(spool)
         await spool.claim(LATE, 1)
     queries = {
-        "SELECT * FROM message WHERE owner IS NULL AND due IS NOT NULL AND due < 1 ORDER BY due": "message_due",
-        "SELECT min(due) FROM message WHERE owner IS NULL AND due <= 1": "message_due",
+        "SELECT * FROM message WHERE owner IS NULL AND priority = 0 AND due > 0 ORDER BY due": "message_due",
+        "SELECT max(priority) FROM message WHERE owner IS NULL AND priority < 9": "message_due",
+        "SELECT min(due) FROM message WHERE owner IS NULL AND priority = 0 AND due <= 1": "message_due",
         "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "message_owner",
-        "SELECT number FROM message WHERE owner IS NULL AND due IS NULL": "message_due",
-        "SELECT number FROM message WHERE owner IS NULL AND due > 1": "message_due",
+        "SELECT number FROM message WHERE owner IS NULL AND priority = 0 AND due IS NULL": "message_due",
+        "SELECT number FROM message WHERE owner IS NULL AND priority = 0 AND due > 1": "message_due",
         "UPDATE message SET owner = NULL WHERE owner = 'x'": "message_owner",
         "UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ('x')": "message_owner",
         "SELECT * FROM message WHERE id > 'x' ORDER BY id": "sqlite_autoindex_message_1",
@@ -113,3 +120,68 @@ async def test_claims_walk_the_index(tmp_path: Path) -> None:
     for query, index in queries.items():
         plan = ask(tmp_path, f"EXPLAIN QUERY PLAN {query}")
         assert [index in str(step[3]) for step in plan] == [True], plan
+
+
+CLIENT = Client(
+    SessionId("5f0c9a1e21"),
+    ip_address("192.0.2.7"),
+    40000,
+    Session("mail.example.net", is_extended=True),
+    host="mail.example.net",
+    local_address=ip_address("192.0.2.25"),
+    local_port=25,
+)
+BODY_FILE = "b44dgng7atktjo0u.01jikka2g00001b44dgn"
+LARGE = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 10
+
+
+def make_version_1(path: Path) -> None:
+    """Make the queue that the rows of version 1 stand for, as the program of that version left it."""
+    (path / "bodies").mkdir(mode=0o700, parents=True)
+    (path / "bodies" / BODY_FILE).write_bytes(LARGE)
+    connection = database(path)
+    prepare(connection, MIGRATIONS[:1])
+    assert version(connection) == (1, APPLICATION_ID)
+    connection.executescript(Path(__file__).with_name("version_1.sql").read_text())
+    connection.close()
+
+
+async def test_mail_of_version_1(tmp_path: Path) -> None:
+    """A queue of version 1 is opened, its mail read as it was, delivered, and gone; what had failed is still there."""
+    make_version_1(tmp_path)
+    delivered: list[tuple[str, str, bytes]] = []
+
+    class Deliver:
+        """Notes what it is given."""
+
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            entry = attempt.entry
+            assert (entry.client, entry.attempts) == (CLIENT, 1 if entry.note else 0)
+            assert entry.envelope.parameters == MailParameters(entry.size, Body.EIGHT_BIT_MIME)
+            assert {to.parameters for to in attempt.recipients} == {RcptParameters()}
+            [to] = attempt.recipients
+            delivered.append((str(to), str(to.original), await attempt.message.bytes()))
+            return [OK]
+
+    async with opened(tmp_path) as spool:
+        report = await run_once(spool, Deliver(), now=lambda: LATE)
+        [left] = await spool.entries()
+
+    assert (report.delivered, report.deferred, report.failed) == (2, 0, 0)
+    assert sorted(delivered) == [
+        ("ben@example.net", "None", LARGE),
+        ("carla@example.net", "staff@example.net", b"Subject: one\r\n\r\none\r\n"),
+    ]
+    refusal = Reply(550, "nobody of that name", EnhancedStatus(5, 1, 1))
+    assert [(str(each.recipient), each.last) for each in left.standings] == [("nobody@example.net", refusal)]
+    assert bodies(tmp_path) == []
+    assert ask(tmp_path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+
+
+async def test_rows_of_version_1_are_set_aside_whole(tmp_path: Path) -> None:
+    """What cannot be read is set aside from a migrated queue as from a new one."""
+    make_version_1(tmp_path)
+    ask(tmp_path, "UPDATE message SET parameters = '{}' WHERE number = 1")
+    async with opened(tmp_path) as spool:
+        assert len(await spool.claim(LATE, 9)) == 1
+    assert ask(tmp_path, "SELECT number, priority FROM corrupt") == [(1, 0)]

@@ -18,22 +18,30 @@ import trio.testing
 from smtprecv import (
     All,
     Attempt,
+    AuthPolicy,
     Backoff,
     Client,
     ClientLookup,
     Delivery,
     DeliveryCheck,
+    Dnsbl,
     EnhancedStatus,
     Entry,
     Envelope,
+    External,
     ForwardPath,
     Hello,
     Ident,
+    Identity,
     Limits,
+    Listener,
     Mail,
     Message,
+    Password,
+    PasswordFile,
     Policy,
     QueueId,
+    Rate,
     Rcpt,
     RcptPolicy,
     Recipient,
@@ -41,16 +49,20 @@ from smtprecv import (
     Reply,
     RetryPolicy,
     ReverseDns,
+    ScramKeys,
+    ScramPolicy,
     Server,
     Spool,
     SpoolIntake,
     listen,
+    on_authenticate,
     on_mail,
     on_rcpt,
     open_spool,
     run_queue,
 )
 from smtprecv.protocol import Config, Connection, Event, Rejected, Signal
+from smtprecv.sasl import CREDENTIALS_INVALID, SaslError, ScramStart, advance, mechanisms
 
 
 class Rows:
@@ -116,6 +128,24 @@ class Everything:
         return Reply(250, f"{message.size} octets")
 
 
+class Directory:
+    """A policy that knows who clients are."""
+
+    async def authenticate(self, client: Client, brought: Password | External) -> Identity | Reply:
+        """Ask somebody else."""
+        match brought:
+            case Password(user, password, authorization) if password and authorization in {"", user}:
+                return Identity(user)
+            case External(name):
+                return Identity(name)
+            case _:
+                return CREDENTIALS_INVALID
+
+    async def scram_keys(self, client: Client, user: str) -> ScramKeys | None:
+        """Keep keys."""
+        return ScramKeys.derive("secret", salt=b"0123456789abcdef") if user == "anna" else None
+
+
 class Nothing:
     """An object without a hook."""
 
@@ -129,6 +159,11 @@ async def only_ours(client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply:
 async def no_bounces(client: Client, mail: Mail) -> Reply:
     """Take no bounces."""
     return Reply(550 if mail.reverse_path.is_null else 250, "as you see")
+
+
+async def by_certificate(client: Client, credentials: Password | External) -> Identity | Reply:
+    """Know nobody without a certificate."""
+    return Identity(credentials.name) if isinstance(credentials, External) else CREDENTIALS_INVALID
 
 
 async def without_client(mail: Mail) -> Reply:
@@ -166,9 +201,16 @@ policies: list[Policy] = [
     only_ours,
     on_mail(no_bounces),
     Everything(),
+    Directory(),
+    PasswordFile("users"),
+    on_authenticate(by_certificate),
     All(Ours(), only_ours, on_mail(no_bounces), All(Everything())),
+    Dnsbl("bl.example.org", "zen.example.org=127.0.0.2-11", nameservers=["192.0.2.53"], timeout=2),
 ]
 assert_type(only_ours, RcptPolicy)
+authenticator: AuthPolicy = Directory()
+keeper: ScramPolicy = Directory()
+on_authenticate(no_bounces)  # type: ignore[arg-type]
 on_mail(without_client)  # type: ignore[arg-type]
 on_mail(yes)  # type: ignore[arg-type]
 on_rcpt(no_bounces)  # type: ignore[arg-type]
@@ -184,10 +226,13 @@ async def program() -> None:
         opened: Spool = spool
         nursery.start_soon(run_queue, opened, Rows(), Hourly())
         server = Server(
-            SpoolIntake(spool), config=Config("mx.example.com"), policy=Ours(), limits=Limits(max_errors=10)
+            SpoolIntake(spool),
+            config=Config("mx.example.com"),
+            policy=Ours(),
+            limits=Limits(max_errors=10, connection_rate=Rate(60, seconds=60)),
         )
         listeners = await listen("127.0.0.1:0")
-        assert_type(listeners, list[trio.SocketListener])
+        assert_type(listeners, list[Listener])
         await nursery.start(server.serve, listeners)
         server.drain(grace=5)
         await Server(SpoolIntake(spool), host_lookup=Known(), max_messages=1).talk(trio.testing.memory_stream_pair()[0])
@@ -206,6 +251,25 @@ def drive(connection: Connection, octets: bytes) -> Sequence[Event]:
                 assert_type(connection.send(reply), bytes)
             case event:
                 events.append(event)
+
+
+def lead(mechanism: str, nonce: str, keys: ScramKeys) -> Identity | Password | External | Reply:
+    """Lead an exchange of one response from another library."""
+    try:
+        exchange = mechanisms("client.example.com")[mechanism]()
+        advance(exchange)
+        match advance(exchange, b"response"):
+            case Password() | External() as credentials:
+                return credentials
+            case ScramStart() as start:
+                rest = start.proceed(keys, nonce=nonce)
+                assert_type(advance(rest), bytes | Identity)
+                return Identity(start.user)
+            case challenge:
+                assert_type(challenge, bytes)
+                return Reply(334, challenge.decode())
+    except SaslError as error:
+        return error.reply
 
 
 assert_type(drive(Connection(Config("mx.example.com")), b""), Sequence[Event])

@@ -1,4 +1,4 @@
-"""The command ``smtprecv``: receive mail, run its queue, look at it.
+"""The command ``smtprecv``: receive mail, run its queue, look at it, name users.
 
 Its one rule: whatever can be the operator's to mend is one line on standard error that names the
 culprit, and an exit status: 2 for what was asked wrongly, 1 for what could not be done.
@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from smtprecv.cli._arguments import Options, parse_arguments
+from smtprecv.cli._passwd import passwd
 from smtprecv.cli._runqueue import runqueue
 from smtprecv.cli._serve import serve
 from smtprecv.cli._showqueue import showqueue
@@ -29,6 +30,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Options], Awaitable[int]]]] = {
     "serve": serve,
     "runqueue": runqueue,
     "showqueue": showqueue,
+    "passwd": passwd,
 }
 
 _SPARING_TIME: Final = 60.0

@@ -7,41 +7,34 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeVar, final
+from typing import Final, NoReturn, final
 
 from smtprecv.cli._log import FACILITIES, LogTarget, read_log_name, read_log_target
 from smtprecv.cli._terminal import printable
-from smtprecv.deliveries import Maildir
+from smtprecv.cli._values import (
+    MakeDelivery,
+    read_address,
+    read_delivery,
+    read_duration,
+    read_host,
+    read_number,
+    read_path,
+    read_queue_id,
+    value,
+)
 from smtprecv.delivery import Delivery
-from smtprecv.errors import ConfigError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
-from smtprecv.protocol import Config, parse_host
+from smtprecv.policies import read_user
+from smtprecv.protocol import Config
 from smtprecv.retry import Backoff
-from smtprecv.server import Limits, parse_address
+from smtprecv.server import Limits, Network, parse_network
 
-
-class MakeDelivery(Protocol):
-    """Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
-
-    def __call__(self, *, hostname: str, envelope_to: bool = False) -> Delivery:
-        """Make one; touch nothing."""
-        ...
-
-
-_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd])")
-_UNITS: Final = {
-    "s": dt.timedelta(seconds=1),
-    "m": dt.timedelta(minutes=1),
-    "h": dt.timedelta(hours=1),
-    "d": dt.timedelta(days=1),
-}
-_LONGEST: Final = dt.timedelta(days=3650)
+_SILENT: Final[Mapping[str, object]] = {"log": LogTarget(), "log_name": "smtprecv", "log_facility": "mail"}
+"""What a command has that writes no log."""
 
 _CONFIG: Final = Config("localhost")
 _LIMITS: Final = Limits()
@@ -64,6 +57,17 @@ class Options(argparse.Namespace):
     reverse_dns: bool
     ident: bool
     listen: list[str]
+    tls_listen: list[str]
+    lmtp_listen: list[str]
+    lmtp_direct: bool
+    tls_cert: Path | None
+    tls_key: Path | None
+    require_tls: bool
+    auth_file: Path | None
+    auth_without_tls: bool
+    require_auth: bool
+    proxy_from: list[Network]
+    xclient_from: list[Network]
     accept_domain: list[str]
     accept_any: bool
     max_message_size: int
@@ -78,6 +82,9 @@ class Options(argparse.Namespace):
     runqueue: bool
     json: bool
     ids: list[QueueId]
+    file: Path
+    user: str
+    delete: bool
 
     @property
     def delivery(self) -> Delivery | None:
@@ -108,84 +115,153 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (add_arguments, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
-        command.add_argument("--queue", required=True, metavar="DIR", type=_value(_folder), help="the queue's folder")
         add_arguments(command)
     return parser
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--listen", action="append", default=[], metavar="HOST:PORT", type=_value(_address),
-        help="where to listen, [::1]:PORT for IPv6; port 0 lets the system choose; fd:N is a listening socket "
-        "that was inherited; may be repeated")  # fmt: skip
-    where.add_argument("--stdio", action="store_true",
-        help="hold one session over standard input and output, and end")  # fmt: skip
-    add("--messages", metavar="N", type=_value(_number(1)), help="end after so many messages were accepted")
+    parser.usage = "%(prog)s --queue DIR --deliver maildir:PATH --listen ADDRESS [OPTION ...]"
+    _add_queue(parser)
+    _add_listeners(parser)
+    _add_tls(parser)
+    _add_senders(parser)
+    _add_clients(parser)
     _add_delivery(parser, is_required=False)
-    accept = parser.add_mutually_exclusive_group()
-    accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=_value(_host),
-        help="take mail for every local part of this domain, and for no other domain; may be repeated")  # fmt: skip
+    parser.add_argument("--no-runqueue", dest="runqueue", action="store_false",
+        help="only receive; the queue is run by somebody else")  # fmt: skip
+    _add_limits(parser)
+    _add_log(parser)
+    parser.epilog = (
+        "ADDRESS: HOST:PORT, or [::1]:PORT for IPv6, and port 0 for one that the system chooses; "
+        "unix:/PATH[,mode=660][,owner=USER][,group=GROUP]; systemd or systemd:NAME, sockets that systemd has passed; "
+        "fd:N, a listening socket that was inherited. NETWORK: 192.0.2.0/24, 2001:db8::/32, a single address, or unix, "
+        "the clients of Unix sockets. DURATION: 30s, 5m, 4h, 5d. What has ADDRESS, NETWORK or DOMAIN may be repeated."
+    )
+
+
+def _add_listeners(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("where mail comes in").add_argument
+    for name, text in _LISTENERS:
+        add(f"--{name}", action="append", default=[], metavar="ADDRESS", type=value(read_address), help=text)
+    add("--lmtp-direct", action="store_true",
+        help="deliver what comes by LMTP before it is answered for, without the queue")  # fmt: skip
+    add("--stdio", action="store_true", help="hold one session over standard input and output, and end")
+    add("--messages", metavar="N", type=value(read_number(1)), help="end after so many messages were accepted")
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("TLS").add_argument
+    add("--tls-cert", metavar="FILE", type=value(read_path),
+        help="the certificate and its chain in PEM: offers STARTTLS; read again when it changes")  # fmt: skip
+    add("--tls-key", metavar="FILE", type=value(read_path), help="its key in PEM, without a password")
+    add("--require-tls", action="store_true", help="take mail inside TLS only")
+
+
+def _add_senders(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who may send to whom")
+    accept = group.add_mutually_exclusive_group()
+    accept.add_argument("--accept-domain", action="append", default=[], metavar="DOMAIN", type=value(read_host),
+        help="take mail for every local part of this domain, and for no other domain")  # fmt: skip
     accept.add_argument("--accept-any", action="store_true", help="take mail for everybody, and not only on loopback")
-    for name, default, least in _NUMBERS:
-        metavar = "OCTETS" if name.endswith("size") else "N"
-        add(f"--{name}", metavar=metavar, type=_value(_number(least)), default=default, help="default %(default)s")
-    add("--grace", metavar="DURATION", type=_value(_duration), default="10s",
-        help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
+    add = group.add_argument
+    add("--auth-file", metavar="FILE", type=value(read_path),
+        help="offer AUTH, inside TLS, to the users of this file (smtprecv passwd), who may send to anybody; "
+        "read again when it changes")  # fmt: skip
+    add("--auth-without-tls", action="store_true", help="offer AUTH in clear too")
+    add("--require-auth", action="store_true", help="take mail from users only")
+
+
+def _add_clients(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("who the client is").add_argument
+    add("--proxy-from", action="append", default=[], metavar="NETWORK", type=value(parse_network),
+        help="whoever connects from there is a proxy and must say for whom, by the PROXY protocol")  # fmt: skip
+    add("--xclient-from", action="append", default=[], metavar="NETWORK", type=value(parse_network),
+        help="offer XCLIENT and XFORWARD to whoever connects from there, and believe them")  # fmt: skip
     add("--reverse-dns", action="store_true",
         help="look for the name of each client before the banner (needs smtprecv[dns])")  # fmt: skip
     add("--ident", action="store_true", help="ask the ident service of each client before the banner (RFC 1413)")
-    _add_log(parser)
-    add("--no-runqueue", dest="runqueue", action="store_false", help="only receive; the queue is run by somebody else")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("limits").add_argument
+    for name, default, least, text in _NUMBERS:
+        metavar = "OCTETS" if name.endswith("size") else "N"
+        add(f"--{name}", metavar=metavar, type=value(read_number(least)), default=default,
+            help=f"{text}, default %(default)s")  # fmt: skip
+    add("--grace", metavar="DURATION", type=value(read_duration), default="10s",
+        help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
+    _add_queue(parser)
     _add_delivery(parser, is_required=True)
     _add_log(parser)
     _add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
 
 
 def _add_showqueue(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(log=LogTarget(), log_name="smtprecv", log_facility="mail")
+    _add_queue(parser)
+    parser.set_defaults(**_SILENT)
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
-        "The keys of an object are id, size, arrival, sender, body, smtputf8, client, last_attempt, next_attempt, "
-        "error and recipients; those of a recipient are address, original, status, attempts, last_reply and "
-        "next_attempt."
+        "The keys of an object are id, size, arrival, sender, body, smtputf8, ret, envid, deliver_by, priority, "
+        "require_tls, auth, client, last_attempt, next_attempt, error and recipients; those of a client are address, "
+        "port, host, ident, dialect, hello, tls (version, cipher, bits, client_name) and identity; those of a "
+        "recipient are address, original, notify, orcpt, status, attempts, last_reply and next_attempt. What was not "
+        "given is null; envid and orcpt are as the client wrote them, and notify is empty for NEVER."
     )
     _add_where(parser, "also ask there who has a message already, though that is not recorded yet", is_required=False)
     _add_ids(parser, "show this message; by default all")
 
 
+def _add_passwd(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.set_defaults(**_SILENT)
+    add("--delete", action="store_true", help="delete the user")
+    add("file", metavar="FILE", type=value(read_path), help="the password file, made if it is not there")
+    add("user", metavar="USER", type=value(read_user), help="whose password it is")
+    parser.epilog = "The password is asked for on the terminal, or is the first line of standard input."
+
+
+def _add_queue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queue", required=True, metavar="DIR", type=value(read_path), help="the queue's folder")
+
+
 def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", type=_value(_queue_id), help=text)
+    parser.add_argument("ids", nargs="*", metavar="ID", type=value(read_queue_id), help=text)
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--log", metavar="text|json|syslog|journal", type=_value(read_log_target), default="text",
+    add = parser.add_argument_group("the log").add_argument
+    add("--log", metavar="text|json|syslog|journal", type=value(read_log_target), default="text",
         help="text or json on standard error, or the daemon that does the logging here; syslog:PATH and "
         "journal:PATH name another socket; default %(default)s")  # fmt: skip
-    add("--log-name", metavar="NAME", type=_value(read_log_name), default="smtprecv",
+    add("--log-name", metavar="NAME", type=value(read_log_name), default="smtprecv",
         help="what this program is called in the log of a daemon, default %(default)s")  # fmt: skip
     add("--log-facility", metavar="NAME", choices=FACILITIES, default="mail",
         help="the syslog facility, default %(default)s")  # fmt: skip
 
 
 def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
-    add = parser.add_argument
     text = "where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's"
     _add_where(parser, text, is_required=is_required)
+    add = parser.add_argument
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
     for name, default, text in _DURATIONS:
-        add(f"--{name}", metavar="DURATION", type=_value(_duration), default=default, help=f"{text}, default {default}")
+        add(
+            f"--{name}",
+            metavar="DURATION",
+            type=value(read_duration),
+            default=default,
+            help=f"{text}, default {default}",
+        )
 
 
 def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
     add = parser.add_argument
-    add("--deliver", required=is_required, metavar="maildir:PATH", type=_value(_delivery), help=text)
-    add("--hostname", metavar="NAME", type=_value(_host), default=own_hostname(),
+    add("--deliver", required=is_required, metavar="maildir:PATH", type=value(read_delivery), help=text)
+    add("--hostname", metavar="NAME", type=value(read_host), default=own_hostname(),
         help="this receiver's own name, default %(default)s")  # fmt: skip
 
 
@@ -193,15 +269,22 @@ _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], s
     "serve": (_add_serve, "receive mail, and run the queue"),
     "runqueue": (_add_runqueue, "try once what is due, or the messages named"),
     "showqueue": (_add_showqueue, "show the messages in the queue"),
+    "passwd": (_add_passwd, "set a user's password in a password file"),
 }
 
-_NUMBERS: Final[Sequence[tuple[str, int, int]]] = (
+_LISTENERS: Final = (
+    ("listen", "where to listen for SMTP, with STARTTLS if there is a certificate"),
+    ("tls-listen", "where to listen for SMTP inside TLS from the first octet on"),
+    ("lmtp-listen", "where to listen for LMTP, with STARTTLS if there is a certificate"),
+)
+
+_NUMBERS: Final[Sequence[tuple[str, int, int, str]]] = (
     # RFC 5321 sections 4.5.3.1.7 and 4.5.3.1.8 set the least of the first two.
-    ("max-message-size", _CONFIG.max_message_size, 64 * 1024),
-    ("max-recipients", _CONFIG.max_recipients, 100),
-    ("max-hops", _CONFIG.max_hops, 1),
-    ("max-connections", _LIMITS.max_connections, 1),
-    ("max-connections-per-client", _LIMITS.max_connections_per_client, 1),
+    ("max-message-size", _CONFIG.max_message_size, 64 * 1024, "the size of a message"),
+    ("max-recipients", _CONFIG.max_recipients, 100, "recipients of a message"),
+    ("max-hops", _CONFIG.max_hops, 1, "servers that a message has passed: more are a loop"),
+    ("max-connections", _LIMITS.max_connections, 1, "connections at one time"),
+    ("max-connections-per-client", _LIMITS.max_connections_per_client, 1, "those from one address"),
 )
 
 _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
@@ -209,86 +292,3 @@ _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
     ("retry-max", "4h", "the longest wait"),
     ("give-up", "5d", "the age past which a message is not tried again"),
 )
-
-
-_T = TypeVar("_T")
-
-
-def _value(read: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Let argparse name the argument whose value cannot be read."""
-
-    def convert(text: str) -> _T:
-        try:
-            return read(text)
-        except (ConfigError, ValueError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
-def _duration(text: str) -> dt.timedelta:
-    match = _DURATION.fullmatch(text)
-    duration = _LONGEST if match is None else int(match["number"]) * _UNITS[match["unit"]]
-    if match is None or duration > _LONGEST:
-        msg = f"{text!r} is not a duration of at most 3650d, written 30s, 5m, 4h or 5d"
-        raise ValueError(msg)
-    return duration
-
-
-def _number(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= least):
-            msg = f"{text!r} is not a number of at least {least}"
-            raise ValueError(msg)
-        return int(text)
-
-    return read
-
-
-def _host(text: str) -> str:
-    try:
-        return str(parse_host(text))
-    except ValueError as error:
-        msg = f"{text!r} is not a domain or an address literal: {error}"
-        raise ValueError(msg) from None
-
-
-def _address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _folder(text: str) -> Path:
-    if not text or "\0" in text:
-        msg = f"{text!r} is not a path"
-        raise ValueError(msg)
-    return Path(text)
-
-
-def _queue_id(text: str) -> QueueId:
-    if not text.isascii():
-        msg = f"{text!r} is not the id of a message"
-        raise ValueError(msg)
-    return QueueId(text)
-
-
-def _delivery(text: str) -> MakeDelivery:
-    scheme, colon, rest = text.partition(":")
-    if not colon or not rest or scheme not in _DELIVERIES:
-        msg = f"{text!r} is not maildir:PATH"
-        raise ValueError(msg)
-    make: MakeDelivery = partial(_DELIVERIES[scheme], rest)
-    make(hostname="localhost")  # touches nothing, and shows here what is wrong with it
-    return make
-
-
-def _maildir(path: str, *, hostname: str, envelope_to: bool = False) -> Delivery:
-    try:
-        template = Path(path).expanduser()
-    except RuntimeError:
-        msg = f"maildir path {path!r}: there is no such home folder"
-        raise ConfigError(msg) from None
-    return Maildir(template, hostname=hostname, envelope_to=envelope_to)
-
-
-_DELIVERIES: Final = {"maildir": _maildir}

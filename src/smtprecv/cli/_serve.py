@@ -5,67 +5,57 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import signal
-import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from ipaddress import ip_address
-from typing import Final, NoReturn
+from dataclasses import dataclass
+from typing import Final, final
 
 import trio
 
 from smtprecv.cli._arguments import Options
+from smtprecv.cli._receiver import prepare_server, refuse_contradictions, refuse_open_sockets, roles
 from smtprecv.cli._stdio import standard_stream
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
-from smtprecv.policies import AcceptDomains
-from smtprecv.protocol import Config
 from smtprecv.queue import run_once, run_queue
 from smtprecv.retry import Backoff
-from smtprecv.server import (
-    INHERITED,
-    Ident,
-    Limits,
-    ReverseDns,
-    Server,
-    SpoolIntake,
-    address_of,
-    listen,
-    parse_address,
-    raise_file_limit,
-)
+from smtprecv.server import Limits, Listener, Role, Server, address_of, listen, raise_file_limit
 from smtprecv.spool import Spool, open_spool
 
 _log: Final = logging.getLogger("smtprecv.serve")
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def serve(options: Options) -> int:
     """Serve until SIGTERM or SIGINT, of which the first drains and a second one cancels; or to the end that was set.
 
-    An end is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. Status 0 after all of these.
+    SIGHUP ends nothing, but where the log goes to a terminal: there it says that the terminal is gone. An end
+    is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. Status 0 after all of these.
     ConfigError for arguments that do not go together; SpoolError for a queue that cannot be used;
     OSError for an address that cannot be listened on.
     """
-    _refuse_open_relay(options)
+    refuse_contradictions(options)
     delivery, retry = _delivery(options), options.backoff
     limits = _limits(options)
+    make_server = prepare_server(options, limits)
     stream = standard_stream() if options.stdio else None
-    with _signals() as signals:
-        async with _listening(options.listen) as listeners:
-            _refuse_open_sockets(options, listeners, stream)
+    with _signals() as ends:
+        async with _listening(options) as listening:
+            refuse_open_sockets(options, [listener for each in listening for listener in each.listeners], stream)
             async with open_spool(options.queue) as spool:
-                server = _server(options, spool, limits)
+                server = make_server(spool)
                 is_stopped = trio.Event()
                 async with trio.open_nursery() as nursery:
                     scope = nursery.cancel_scope
-                    nursery.start_soon(_stop_on_signals, signals, server, options.grace, scope, is_stopped)
+                    nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
                     if delivery is not None and stream is None:
                         nursery.start_soon(_run_queue, spool, delivery, retry)
-                    await (_receive(server, listeners) if stream is None else server.talk(stream))
+                    await (_receive(server, listening) if stream is None else server.talk(stream))
                     scope.cancel()
                 if delivery is not None and not is_stopped.is_set():
-                    await _run_once(signals, spool, delivery, retry)
+                    await _run_once(ends, spool, delivery, retry)
     return 0
 
 
@@ -76,89 +66,115 @@ def _limits(options: Options) -> Limits:
     return Limits(connections, options.max_connections_per_client)
 
 
-def _server(options: Options, spool: Spool, limits: Limits) -> Server:
-    return Server(
-        SpoolIntake(spool),
-        config=Config(options.hostname, options.max_message_size, options.max_recipients, options.max_hops),
-        policy=AcceptDomains(options.accept_domain, options.hostname) if options.accept_domain else None,
-        limits=limits,
-        host_lookup=ReverseDns() if options.reverse_dns else None,
-        ident_lookup=Ident() if options.ident else None,
-        max_messages=options.messages,
-    )
+@final
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The signals that ask for the end, among those that come."""
+
+    signals: AsyncIterator[int]
+    hangup_ends: bool
+
+    async def next(self) -> str:
+        """Wait for the next one, and give its name."""
+        while True:
+            number = await anext(self.signals)
+            if number != signal.SIGHUP or self.hangup_ends:
+                return signal.Signals(number).name
+            _log.info("SIGHUP: nothing to do, the certificate and the users are read again when they change")
 
 
 @contextmanager
-def _signals() -> Generator[AsyncIterator[int], None, None]:
-    """Receive the signals that end the command; behind a block that ended well they are ignored, as it is ending."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+def _signals() -> Generator[Ends, None, None]:
+    """Receive the signals of the command; behind a block that ended well they are ignored, as it is ending."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
     try:
-        with trio.open_signal_receiver(*_ENDING) as signals:
-            yield signals
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            # Asked now: a terminal that is gone is none.
+            yield Ends(signals, hangup_ends=sys.stderr.isatty())
     except BaseException:
         for number, handler in before.items():
             signal.signal(number, handler)
         raise
 
 
-async def _receive(server: Server, listeners: Sequence[trio.SocketListener]) -> None:
-    addresses = [address_of(listener) for listener in listeners]
+async def _receive(server: Server, listening: Sequence[Listening]) -> None:
+    """Receive on all listeners, each in its role, until the server has drained."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        for address in addresses:
-            _log.info("listening on %s", address)
+        for each in listening:
+            addresses = [address_of(listener) for listener in each.listeners]
+            await nursery.start(server.serve, each.listeners, each.role)
+            for address in addresses:
+                _log.info("listening on %s%s", address, each.remark)
 
 
 async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff) -> None:
     await run_queue(spool, delivery, retry)
 
 
-async def _run_once(signals: AsyncIterator[int], spool: Spool, delivery: Delivery, retry: Backoff) -> None:
+async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+        nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
         await run_once(spool, delivery, retry)
         nursery.cancel_scope.cancel()
 
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
+async def _cancel_on_signal(ends: Ends, scope: trio.CancelScope) -> None:
+    await ends.next()
     scope.cancel()
 
 
 async def _stop_on_signals(
-    signals: AsyncIterator[int],
+    ends: Ends,
     server: Server,
     grace: dt.timedelta,
     scope: trio.CancelScope,
     is_stopped: trio.Event,
 ) -> None:
-    async for number in signals:
-        name = signal.Signals(number).name
-        if is_stopped.is_set():
-            _log.info("%s again: stopping at once", name)
-            scope.cancel()
-        else:
-            _log.info("%s: no new mail, at most %g s for what has begun", name, grace.total_seconds())
-            server.drain(grace.total_seconds())
-            is_stopped.set()
+    name = await ends.next()
+    _log.info("%s: no new mail, at most %g s for what has begun", name, grace.total_seconds())
+    server.drain(grace.total_seconds())
+    is_stopped.set()
+    _log.info("%s again: stopping at once", await ends.next())
+    scope.cancel()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Some listeners, their role, and what the log says of it."""
+
+    listeners: Sequence[Listener]
+    role: Role
+    remark: str
 
 
 @asynccontextmanager
-async def _listening(addresses: Sequence[str]) -> AsyncGenerator[list[trio.SocketListener], None]:
+async def _listening(options: Options) -> AsyncGenerator[list[Listening], None]:
     """Open the listeners of all addresses, and close them at the end."""
-    listeners: list[trio.SocketListener] = []
+    opened: list[Listener] = []
     try:
-        for address in addresses:
-            try:
-                listeners += await listen(address)
-            except OSError as error:
-                text = f"cannot listen on {address}: {error.strerror or error}"
-                raise OSError(error.errno, text) from error
-        yield listeners
+        found: list[Listening] = []
+        for addresses, role, remark in roles(options):
+            listeners: list[Listener] = []
+            for address in addresses:
+                listeners += (new := await _opened(address))
+                opened += new
+            if listeners:
+                found.append(Listening(listeners, role, remark))
+        yield found
     finally:
-        for listener in listeners:
-            listener.socket.close()
+        with trio.CancelScope(shield=True):
+            for listener in opened:
+                await listener.aclose()
+
+
+async def _opened(address: str) -> list[Listener]:
+    try:
+        return await listen(address)
+    except OSError as error:
+        text = f"cannot listen on {address}: {error.strerror or error}"
+        raise OSError(error.errno, text) from error
 
 
 def _delivery(options: Options) -> Delivery | None:
@@ -169,39 +185,3 @@ def _delivery(options: Options) -> Delivery | None:
         msg = "--deliver is needed to run the queue; --no-runqueue only receives"
         raise ConfigError(msg)
     return delivery
-
-
-def _refuse_open_relay(options: Options) -> None:
-    """Nobody opens a relay or a spam trap by accident."""
-    if options.accept_domain or options.accept_any:
-        return
-    for address in options.listen:
-        if not (address.startswith(INHERITED) or _is_loopback(parse_address(address)[0])):
-            _refuse(f"--listen {address}")
-
-
-def _refuse_open_sockets(
-    options: Options, listeners: Sequence[trio.SocketListener], stream: trio.abc.Stream | None
-) -> None:
-    """Nor does anybody by sockets that were opened by somebody else."""
-    if options.accept_domain or options.accept_any:
-        return
-    sockets = [listener.socket for listener in listeners]
-    if isinstance(stream, trio.SocketStream):
-        sockets.append(stream.socket)
-    for opened in sockets:
-        if opened.family != socket.AF_UNIX and not _is_loopback(opened.getsockname()[0]):
-            _refuse("the socket that was inherited")
-
-
-def _refuse(culprit: str) -> NoReturn:
-    msg = f"{culprit} is not loopback: say what to take, with --accept-domain DOMAIN or --accept-any"
-    raise ConfigError(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        # A name may come to mean another address; this one may not (RFC 6761 section 6.3).
-        return host == "localhost"

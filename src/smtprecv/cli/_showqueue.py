@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from smtprecv.cli._arguments import Options
 from smtprecv.cli._terminal import cells, cut, pad, printable, reason, say
 from smtprecv.delivery import DeliveryCheck
-from smtprecv.message import QueueId
+from smtprecv.message import Client, QueueId
 from smtprecv.protocol import Recipient, Reply, Severity
 from smtprecv.spool import Entry, Spool, Standing, Status, all_entries, open_spool
 
@@ -74,7 +74,8 @@ async def _entries(spool: Spool, queue_ids: Sequence[QueueId]) -> AsyncIterator[
 def table_lines(entry: Entry) -> Iterator[str]:
     """Give the lines of a message: one for itself, and one for each recipient."""
     sender = printable(f"{entry.envelope.reverse_path}") or "<>"
-    yield f"{entry.queue_id}  {_size(entry.size):>8}  {_local(entry.received):<19}  {sender}"
+    wishes = "".join(f"  {wish}" for wish in _wishes(entry))
+    yield f"{entry.queue_id}  {_size(entry.size):>8}  {_local(entry.received):<19}  {sender}{wishes}"
     recipients = [printable(_address(standing.recipient)) for standing in entry.standings]
     width = max(map(cells, recipients), default=0)
     for standing, recipient in zip(entry.standings, recipients, strict=True):
@@ -85,7 +86,7 @@ def table_lines(entry: Entry) -> Iterator[str]:
 
 def json_object(entry: Entry) -> Json:
     """Give all that is known of a message; times are ISO 8601 with an offset, sizes octets."""
-    client, parameters = entry.client, entry.envelope.parameters
+    parameters = entry.envelope.parameters
     return {
         "id": entry.queue_id,
         "size": entry.size,
@@ -93,41 +94,70 @@ def json_object(entry: Entry) -> Json:
         "sender": str(entry.envelope.reverse_path),
         "body": parameters.body.value,
         "smtputf8": parameters.smtputf8,
-        "client": {
-            "address": None if client.address is None else str(client.address),
-            "port": client.port,
-            "host": client.host,
-            "ident": client.ident,
-            "hello": client.session.hello,
-            "tls": client.session.is_secure,
-            "identity": client.session.identity,
-        },
+        "ret": None if parameters.ret is None else parameters.ret.value,
+        "envid": None if parameters.envid is None else parameters.envid.encoded,
+        "deliver_by": None if parameters.deliver_by is None else str(parameters.deliver_by),
+        "priority": parameters.priority,
+        "require_tls": parameters.require_tls,
+        "auth": parameters.auth,
+        "client": _json_client(entry.client),
         "last_attempt": _iso(entry.attempted),
         "next_attempt": _iso(entry.due),
         "error": entry.error,
-        "recipients": [
-            {
-                "address": str(standing.recipient),
-                "original": None if standing.recipient.original is None else str(standing.recipient.original),
-                "status": standing.status.value,
-                "attempts": standing.attempts,
-                "last_reply": _json_reply(standing.last),
-                "next_attempt": _iso(_next_attempt(entry, standing)),
-            }
-            for standing in entry.standings
-        ],
+        "recipients": [_json_standing(standing, _next_attempt(entry, standing)) for standing in entry.standings],
+    }
+
+
+def _json_client(client: Client) -> Json:
+    session, tls = client.session, client.session.tls
+    return {
+        "address": None if client.address is None else str(client.address),
+        "port": client.port,
+        "host": client.host,
+        "ident": client.ident,
+        "dialect": session.dialect.value,
+        "hello": session.hello,
+        "tls": None
+        if tls is None
+        else {"version": tls.version, "cipher": tls.cipher, "bits": tls.bits, "client_name": tls.client_name},
+        "identity": session.identity,
+    }
+
+
+def _json_standing(standing: Standing, next_attempt: dt.datetime | None) -> Json:
+    recipient, parameters = standing.recipient, standing.recipient.parameters
+    return {
+        "address": str(recipient),
+        "original": None if recipient.original is None else str(recipient.original),
+        "notify": None if parameters.notify is None else sorted(word.value for word in parameters.notify),
+        "orcpt": None if parameters.orcpt is None else str(parameters.orcpt),
+        "status": standing.status.value,
+        "attempts": standing.attempts,
+        "last_reply": _json_reply(standing.last),
+        "next_attempt": _iso(next_attempt),
     }
 
 
 def _json_line(entry: Entry) -> str:
-    # Pure ASCII, so that no terminal and no locale is in the way.
-    return json.dumps(json_object(entry), separators=(",", ":"))
+    # Pure ASCII, so that no terminal and no locale is in the way; DEL is the one control character that JSON lets pass.
+    return json.dumps(json_object(entry), separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def _json_reply(reply: Reply | None) -> Json:
     if reply is None:
         return None
     return {"code": reply.code, "status": None if reply.status is None else str(reply.status), "text": reply.text}
+
+
+def _wishes(entry: Entry) -> Iterator[str]:
+    """Give what the sender asked for that changes when or how the message is delivered."""
+    parameters = entry.envelope.parameters
+    if parameters.priority:
+        yield f"priority {parameters.priority}"
+    if parameters.deliver_by is not None:
+        yield f"by {parameters.deliver_by}"
+    if parameters.require_tls:
+        yield "requiretls"
 
 
 def _address(recipient: Recipient) -> str:

@@ -48,8 +48,8 @@ class Maildir:
 
     ``template``: the path of the Maildirs, with placeholders as in FolderTemplate (ConfigError for a bad one).
     ``hostname``: the receiver's name in Received fields and file names. Folders get the
-    mode 0700, files 0600. Line ends are stored as LF, and the octets of BODY=BINARYMIME unchanged,
-    below Return-Path, Delivered-To and Received.
+    mode 0700, files 0600. Each CRLF is stored as LF, below Return-Path, Delivered-To and Received, and a last line
+    without CRLF as it is; the octets of BODY=BINARYMIME (RFC 3030 section 3) are unchanged, below fields with CRLF.
     ``envelope_to``: an X-Envelope-To field too, with the one recipient whose copy it is. Whoever forwards or
     exports such a copy shows who had it, a recipient of a blind copy (Bcc) among them.
 

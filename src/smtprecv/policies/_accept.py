@@ -19,11 +19,13 @@ class AcceptDomains:
 
     ``domains``: names, U-labels allowed, or address literals in brackets; subdomains are other domains.
     ``hostname``: the receiver's own name, whose postmaster is accepted too: ``<postmaster>``
-    without a domain is that one (RFC 5321 section 4.5.1). ConfigError for a name that is none.
+    without a domain is that one (RFC 5321 section 4.5.1). ``trusts_users``: whom AUTH has identified may send to
+    anybody. ConfigError for a name that is none.
     """
 
-    def __init__(self, domains: Iterable[str], hostname: str) -> None:
+    def __init__(self, domains: Iterable[str], hostname: str, *, trusts_users: bool = False) -> None:
         """Take the domains."""
+        self._trusts_users: Final = trusts_users
         self._domains: Final = frozenset(_host(domain) for domain in domains)
         self._own: Final = _host(hostname)
 
@@ -31,7 +33,8 @@ class AcceptDomains:
         """Answer a recipient by its domain."""
         domain = rcpt.forward_path.mailbox.domain
         is_ours = domain in self._domains or (rcpt.forward_path.is_postmaster and domain == self._own)
-        return _ACCEPTED if is_ours else _DENIED
+        is_user = self._trusts_users and client.session.identity is not None
+        return _ACCEPTED if is_ours or is_user else _DENIED
 
 
 def _host(text: str) -> Host:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from smtprecv.message import Client, Message, Redirect
-from smtprecv.policy import ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, MessagePolicy, RcptPolicy
+from smtprecv.policy import AuthPolicy, ConnectPolicy, DataPolicy, HelloPolicy, MailPolicy, MessagePolicy, RcptPolicy
 from smtprecv.protocol import Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.sasl import External, Identity, Password
 
 _Connect: TypeAlias = Callable[[Client], Awaitable[Reply]]
 _Hello: TypeAlias = Callable[[Client, Hello], Awaitable[Reply]]
+_Authenticate: TypeAlias = Callable[[Client, Password | External], Awaitable[Identity | Reply]]
 _Mail: TypeAlias = Callable[[Client, Mail], Awaitable[Reply]]
 _Rcpt: TypeAlias = Callable[[Client, Envelope, Rcpt], Awaitable[Reply | Redirect]]
 _Data: TypeAlias = Callable[[Client, Envelope], Awaitable[Reply]]
@@ -29,6 +31,11 @@ def on_connect(function: _Connect) -> ConnectPolicy:
 def on_hello(function: _Hello) -> HelloPolicy:
     """Give the policy that asks this function about HELO and EHLO."""
     return _OnHello(function)
+
+
+def on_authenticate(function: _Authenticate) -> AuthPolicy:
+    """Give the policy that asks this function about AUTH with a password or a certificate."""
+    return _OnAuthenticate(function)
 
 
 def on_mail(function: _Mail) -> MailPolicy:
@@ -67,6 +74,15 @@ class _OnHello:
 
     async def hello(self, client: Client, hello: Hello, /) -> Reply:
         return await self.function(client, hello)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _OnAuthenticate:
+    function: _Authenticate
+
+    async def authenticate(self, client: Client, credentials: Password | External, /) -> Identity | Reply:
+        return await self.function(client, credentials)
 
 
 @final

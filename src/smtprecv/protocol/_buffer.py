@@ -2,7 +2,8 @@
 
 One rule: a line ends with CRLF and with nothing else. A line that is too long or holds a control
 character (a bare CR or LF among them) comes out as Rejected; of one that is too long, only the first
-octets are ever kept, so that memory is bounded. How the input is cut into reads changes nothing.
+octets are ever kept, so that memory is bounded. How the input is cut into reads changes nothing. Who begins a
+line with an octet that begins no text (a TLS handshake, say) is told at once that this is SMTP.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 from typing import Final, final
 
 from smtprecv.protocol._events import Rejected
-from smtprecv.protocol._refusal import BAD_OCTETS, LINE_TOO_LONG
+from smtprecv.protocol._refusal import BAD_OCTETS, LINE_TOO_LONG, NOT_SMTP
 
 MAX_REJECTED_SIZE: Final = 512
 """Octets of a refused line that are kept, for the log."""
 
+_FOREIGN: Final = frozenset({*range(0x20), *range(0x7F, 0x100)} - {*b"\t\r\n"})
+"""Octets that no text begins with."""
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -37,6 +40,9 @@ class LineReader:
     def next_line(self) -> bytes | Rejected | None:
         """Take the next line, without its CRLF; None if it is not all there."""
         buffer = self._buffer
+        if buffer and buffer[0] in _FOREIGN and self._head is None:
+            del buffer[0]
+            return Rejected(b"", NOT_SMTP)
         end = buffer.find(b"\r\n", self._searched)
         if end < 0:
             self._searched = max(len(buffer) - 1, 0)

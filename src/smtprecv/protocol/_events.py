@@ -1,6 +1,6 @@
 """The events of the protocol core: what a client did, as values.
 
-A closed union, so that a ``match`` over it is checked for exhaustiveness. All but MailData
+A closed union, so that a ``match`` over it is checked for exhaustiveness. All but Bdat, MailData
 and ConnectionClosed ask for a reply.
 """
 
@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TypeAlias, final
 
 from smtprecv.protocol._address import ForwardPath, ReversePath
-from smtprecv.protocol._envelope import MailParameters
+from smtprecv.protocol._envelope import MailParameters, RcptParameters
 from smtprecv.protocol._reply import Reply
 
 
@@ -22,7 +22,7 @@ class Signal(Enum):
     NEED_DATA = auto()
     """The input is used up: flush the replies, then ``receive_data``."""
     PAUSED = auto()
-    """An event still waits for its reply."""
+    """An event still waits for its reply, or STARTTLS was agreed to and the session goes on inside TLS."""
 
 
 @final
@@ -34,11 +34,67 @@ class Connected:
 @final
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """HELO or EHLO (RFC 5321 section 4.1.1.1). ``offers``: the EHLO keyword lines that may be announced now."""
+    """HELO, EHLO (RFC 5321 section 4.1.1.1) or LHLO (RFC 2033 section 4.1).
+
+    ``offers``: the keyword lines that may be announced now.
+    """
 
     domain: str
     is_extended: bool
     offers: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS (RFC 3207 section 4); after 220 the session goes on in ``Connection.secured``."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH (RFC 4954 section 4). ``initial_response``: without its base64, None if the client gave none.
+
+    334 is a challenge, to which an AuthResponse comes; before a 2yz reply call ``Connection.identify``.
+    """
+
+    mechanism: str
+    initial_response: bytes | None
+
+    def __repr__(self) -> str:
+        """The event without what may be a password."""
+        return f"Auth({self.mechanism!r})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The client's response to a challenge, without its base64; None for ``*``: it gives up, and is due 501."""
+
+    octets: bytes | None
+
+    def __repr__(self) -> str:
+        """The event without what may be a password."""
+        return "AuthResponse()"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Xclient:
+    """XCLIENT of Postfix: who the client really is, as a trusted one says.
+
+    ``attributes``: names in capitals and values, None for one that is not known. After 220 the session begins anew.
+    """
+
+    attributes: tuple[tuple[str, str | None], ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Xforward:
+    """XFORWARD of Postfix: where the next message comes from, for the record. ``attributes`` as of Xclient."""
+
+    attributes: tuple[tuple[str, str | None], ...]
 
 
 @final
@@ -56,6 +112,7 @@ class Rcpt:
     """RCPT TO (RFC 5321 section 4.1.1.3)."""
 
     forward_path: ForwardPath
+    parameters: RcptParameters = RcptParameters()
 
 
 @final
@@ -66,16 +123,40 @@ class Data:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT (RFC 3030 section 2): a chunk of ``size`` octets follows as MailData. Needs no reply: its end is due one."""
+
+    size: int
+    is_last: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class MailData:
-    """A piece of the message, dot-stuffing removed, line ends CRLF. Needs no reply."""
+    """A piece of the message, dot-stuffing removed. Needs no reply.
+
+    Line ends are CRLF, but in a message of BODY=BINARYMIME.
+    """
 
     octets: bytes
 
 
 @final
 @dataclass(frozen=True, slots=True)
+class EndOfChunk:
+    """The end of a chunk that is not the last. ``size`` and ``defect`` are of the message so far."""
+
+    size: int
+    defect: Reply | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class EndOfMailData:
-    """The end of the message. ``size``: its octets; ``defect``: the refusal it is due, None for a sound message."""
+    """The end of the message. ``size``: its octets; ``defect``: the refusal it is due, None for a sound message.
+
+    Due are as many replies as ``Connection.replies_due`` says: in LMTP one for each accepted RCPT.
+    """
 
     size: int
     defect: Reply | None
@@ -144,10 +225,17 @@ class ConnectionClosed:
 Event: TypeAlias = (
     Connected
     | Hello
+    | StartTls
+    | Auth
+    | AuthResponse
+    | Xclient
+    | Xforward
     | Mail
     | Rcpt
     | Data
+    | Bdat
     | MailData
+    | EndOfChunk
     | EndOfMailData
     | Rset
     | Noop

@@ -42,6 +42,17 @@ _MAILBOX: Final = re.compile(rf"(?P<local_part>{_LOCAL_PART})@(?P<host>{_HOST})"
 _PATH: Final = re.compile(rf"<(?:@{_HOST}(?:,@{_HOST})*:)?(?P<mailbox>{_LOCAL_PART}@{_HOST})>(?= |$)")
 _POSTMASTER: Final = re.compile(r"<(?P<local_part>postmaster)>(?= |$)", re.IGNORECASE)
 _NULL_PATH: Final = re.compile(r"<>(?= |$)")
+# Wider than RFC 5321 section 4.1.1.1: underscores and lone labels are what real clients say. Still nothing
+# that could mean something else in a trace field.
+_HELLO: Final = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:_-]+\])")
+
+
+def parse_hello(text: str) -> str:
+    """Read what a client calls itself in HELO, EHLO or LHLO; ValueError for what is neither a name nor a literal."""
+    if not _HELLO.fullmatch(text):
+        msg = "neither a domain nor an address literal"
+        raise ValueError(msg)
+    return text
 
 
 def parse_host(text: str) -> Host:

@@ -1,7 +1,7 @@
 """ESMTP parameters: what may follow the path of MAIL and RCPT.
 
 A keyword that is not in the table is 555. The tables hold what EHLO offers; after HELO the
-table is empty, and so the same rule refuses every parameter (RFC 5321 section 4.1.1.11).
+tables are empty, and so the same rule refuses every parameter (RFC 5321 section 4.1.1.11).
 """
 
 from __future__ import annotations
@@ -11,17 +11,40 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar
 
-from smtprecv.protocol._envelope import Body, MailParameters
+from smtprecv.protocol._envelope import (
+    Body,
+    ByMode,
+    DeliverBy,
+    MailParameters,
+    Notify,
+    OriginalRecipient,
+    RcptParameters,
+    Ret,
+)
+from smtprecv.protocol._grammar import parse_mailbox
 from smtprecv.protocol._refusal import BAD_PARAMETER, REPEATED_PARAMETER, UNKNOWN_PARAMETER, Refusal
+from smtprecv.protocol._xtext import Xtext
 
 P = TypeVar("P")
-Parameter: TypeAlias = Callable[[P, str | None], P]
-"""Takes the parameters so far and a value (None without ``=``), and gives them with the value in; or a Refusal."""
+Parameter: TypeAlias = Callable[[P, str], P]
+"""Takes the parameters so far and a value (empty without ``=``), and gives them with the value in.
+
+A Refusal, or a ValueError, for a value that is none.
+"""
 
 _PARAMETER: Final = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^=]+))?")
 # RFC 1870 section 6.1: size-value ::= 1*20DIGIT
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
-_BODIES: Final = {body.value: body for body in (Body.SEVEN_BIT, Body.EIGHT_BIT_MIME)}
+# RFC 2852 section 4
+_BY: Final = re.compile(r"(?P<seconds>[+-]?[0-9]{1,9});(?P<mode>[NRnr])(?P<trace>[Tt]?)")
+# RFC 6710 section 3
+_PRIORITY: Final = re.compile(r"0|-?[1-9]")
+# RFC 3461 section 4.2: an atom.
+_ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
+_MAX_ENVID_SIZE: Final = 100
+"""Characters of an ENVID (RFC 3461 section 5.4)."""
+_MAX_ORCPT_SIZE: Final = 500
+"""Characters of an ORCPT (RFC 3461 section 5.4)."""
 
 
 def parse_parameters(text: str, known: Mapping[str, Parameter[P]], so_far: P) -> P:
@@ -38,37 +61,114 @@ def parse_parameters(text: str, known: Mapping[str, Parameter[P]], so_far: P) ->
         parameter = known.get(keyword)
         if parameter is None:
             raise Refusal(UNKNOWN_PARAMETER)
-        so_far = parameter(so_far, match["value"])
+        try:
+            so_far = parameter(so_far, match["value"] or "")
+        except ValueError:
+            raise Refusal(BAD_PARAMETER) from None
     return so_far
 
 
-def _size(so_far: MailParameters, value: str | None) -> MailParameters:
-    if value is None or not _SIZE.fullmatch(value):
+def _matched(pattern: re.Pattern[str], value: str) -> re.Match[str]:
+    match = pattern.fullmatch(value)
+    if match is None:
         raise Refusal(BAD_PARAMETER)
-    return replace(so_far, size=int(value))
+    return match
 
 
-def _body(so_far: MailParameters, value: str | None) -> MailParameters:
-    body = _BODIES.get(value.upper()) if value is not None else None
-    if body is None:
-        raise Refusal(BAD_PARAMETER)
-    return replace(so_far, body=body)
+def _size(so_far: MailParameters, value: str) -> MailParameters:
+    return replace(so_far, size=int(_matched(_SIZE, value)[0]))
 
 
-def _smtputf8(so_far: MailParameters, value: str | None) -> MailParameters:
+def _body(so_far: MailParameters, value: str) -> MailParameters:
+    return replace(so_far, body=Body(value.upper()))
+
+
+def _smtputf8(so_far: MailParameters, value: str) -> MailParameters:
     # RFC 6531 section 3.4: the parameter does not have a value.
-    if value is not None:
-        raise Refusal(BAD_PARAMETER)
+    _refuse_value(value)
     return replace(so_far, smtputf8=True)
+
+
+def _ret(so_far: MailParameters, value: str) -> MailParameters:
+    return replace(so_far, ret=Ret(value.upper()))
+
+
+def _envid(so_far: MailParameters, value: str) -> MailParameters:
+    if not 0 < len(value) <= _MAX_ENVID_SIZE:
+        raise Refusal(BAD_PARAMETER)
+    return replace(so_far, envid=Xtext.read(value))  # RFC 3461 section 4.4: kept as it came
+
+
+def _by(so_far: MailParameters, value: str) -> MailParameters:
+    match = _matched(_BY, value)
+    by = DeliverBy(int(match["seconds"]), ByMode(match["mode"].upper()), bool(match["trace"]))
+    # RFC 2852 section 4: what is to be returned in no time could only be returned.
+    if by.mode is ByMode.RETURN and by.seconds <= 0:
+        raise Refusal(BAD_PARAMETER)
+    return replace(so_far, deliver_by=by)
+
+
+def _mt_priority(so_far: MailParameters, value: str) -> MailParameters:
+    return replace(so_far, priority=int(_matched(_PRIORITY, value)[0]))
+
+
+def _requiretls(so_far: MailParameters, value: str) -> MailParameters:
+    # RFC 8689 section 2: no value is associated with this parameter.
+    _refuse_value(value)
+    return replace(so_far, require_tls=True)
+
+
+def _auth(so_far: MailParameters, value: str) -> MailParameters:
+    if not value:
+        raise Refusal(BAD_PARAMETER)
+    text = str(Xtext.read(value, is_utf8=True))
+    # RFC 4954 section 5: a mailbox, or <>.
+    return replace(so_far, auth="" if text == "<>" else str(parse_mailbox(text)))
+
+
+def _notify(so_far: RcptParameters, value: str) -> RcptParameters:
+    words = value.upper().split(",")
+    # RFC 3461 section 4.1: NEVER stands alone.
+    wanted = () if words == ["NEVER"] else tuple(Notify(word) for word in words)
+    if len(set(wanted)) < len(wanted):
+        raise Refusal(BAD_PARAMETER)
+    return replace(so_far, notify=frozenset(wanted))
+
+
+def _orcpt(so_far: RcptParameters, value: str) -> RcptParameters:
+    address_type, semicolon, address = value.partition(";")
+    if not (semicolon and address and _ADDRESS_TYPE.fullmatch(address_type)) or len(value) > _MAX_ORCPT_SIZE:
+        raise Refusal(BAD_PARAMETER)
+    # RFC 6533 section 3: addresses of this type may be written in UTF-8.
+    if not (address.isascii() or address_type.lower() == "utf-8"):
+        raise Refusal(BAD_PARAMETER)
+    # Its octets may stand encoded in any: so Postfix writes its internationalized ones, of the type rfc822.
+    encoded = Xtext.read(address, is_utf8=True)
+    return replace(so_far, orcpt=OriginalRecipient(address_type, encoded))
+
+
+def _refuse_value(value: str) -> None:
+    if value:
+        raise Refusal(BAD_PARAMETER)
 
 
 MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailParameters]]] = {
     "SIZE": _size,
     "BODY": _body,
     "SMTPUTF8": _smtputf8,
+    "RET": _ret,
+    "ENVID": _envid,
+    "BY": _by,
+    "MT-PRIORITY": _mt_priority,
+    "REQUIRETLS": _requiretls,
+    "AUTH": _auth,
 }
-
 NO_MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailParameters]]] = {}
 """What MAIL may have after HELO."""
 
-RCPT_PARAMETERS: Final[Mapping[str, Parameter[None]]] = {}
+RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptParameters]]] = {
+    "NOTIFY": _notify,
+    "ORCPT": _orcpt,
+}
+NO_RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptParameters]]] = {}
+"""What RCPT may have after HELO."""

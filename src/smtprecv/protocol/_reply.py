@@ -13,6 +13,8 @@ from typing import Final, NamedTuple, final
 
 MAX_REPLY_LINE_SIZE: Final = 512
 """Octets of one reply line, code and CRLF included (RFC 5321 section 4.5.3.1.5)."""
+MAX_CHALLENGE_SIZE: Final = 12288
+"""Octets of a 334 line, which can't be divided (RFC 4954 section 4)."""
 
 
 @final
@@ -86,15 +88,22 @@ class Reply:
 
     def __bytes__(self) -> bytes:
         """The lines for the wire, each ended by CRLF, all but the last with a hyphen (RFC 5321 section 4.2.1)."""
-        status = "" if self.status is None else f"{self.status} "
-        room = MAX_REPLY_LINE_SIZE - len("250-\r\n") - len(status)
-        if len(self.text) <= room and self.text.isprintable():
-            return f"{self.code} {status}{self.text}\r\n".encode("ascii", "replace")
-        pieces = [piece for line in self.text.split("\n") for piece in _cut(_printable(line), room)]
-        *others, last = pieces
-        lines = [f"{self.code}-{status}{piece}\r\n" for piece in others]
-        lines.append(f"{self.code} {status}{last}\r\n")
-        return "".join(lines).encode("ascii", "replace")
+        return wire_form(self, self.status)
+
+
+def wire_form(reply: Reply, enhanced_status: EnhancedStatus | None) -> bytes:
+    """Give the lines for the wire, each ended by CRLF, with this status in the place of the reply's own."""
+    code, text = reply.code, reply.text
+    status = "" if enhanced_status is None else f"{enhanced_status} "
+    line_size = MAX_CHALLENGE_SIZE if code == 334 else MAX_REPLY_LINE_SIZE
+    room = line_size - len("250-\r\n") - len(status)
+    if len(text) <= room and text.isprintable():
+        return f"{code} {status}{text}\r\n".encode("ascii", "replace")
+    pieces = [piece for line in text.split("\n") for piece in _cut(_printable(line), room)]
+    *others, last = pieces
+    lines = [f"{code}-{status}{piece}\r\n" for piece in others]
+    lines.append(f"{code} {status}{last}\r\n")
+    return "".join(lines).encode("ascii", "replace")
 
 
 def _printable(text: str) -> str:

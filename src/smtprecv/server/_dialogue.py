@@ -4,11 +4,14 @@ The theory. The core says what the client did, ``Answers`` says what is said to 
 octets go out. The core is lock-step, so there is never more than one event in hand, and
 back-pressure, pipelining and a policy that takes its time are all one thing: nothing more is read.
 
-Time. One cancel scope lies around the whole dialogue, and its deadline is moved: a scope for each
-read would cost a third of the speed. The deadline is moved before and after every wait for
-the client, so neither a silent client nor a hook that hangs holds a connection longer than the idle
-limit, and nothing does past the end of the session. A commit is shielded, and so are the octets
+Time. One cancel scope lies around the whole dialogue, and its deadline is moved (``Patience``): a scope for each
+read would cost a third of the speed. Each request of the client has its time, and so has each answer: neither a
+silent client, nor one that sends an octet now and then, nor a hook that hangs holds a connection longer,
+and nothing does past the end of the session. A commit is shielded, and so are the octets
 that tell of it: a client that was not told sends the message again.
+
+TLS. A dialogue begins inside TLS, or goes on inside it with a new connection, which knows nothing of before. What
+counts against abuse belongs to the dialogue, and stays.
 
 Ends. The client quits or is gone; or a limit, a drain or a cancellation ends the dialogue with one
 421. A dialogue that drains ends at the first moment when no transaction is open.
@@ -25,8 +28,10 @@ import trio
 from smtprecv.message import Client, SessionId
 from smtprecv.protocol import (
     ENDS_GROUP,
-    Config,
+    Auth,
+    AuthResponse,
     Connection,
+    EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
     Event,
@@ -34,6 +39,7 @@ from smtprecv.protocol import (
     Hello,
     Help,
     Mail,
+    MailData,
     Noop,
     Rcpt,
     Rejected,
@@ -42,12 +48,14 @@ from smtprecv.protocol import (
     Severity,
     Signal,
     State,
+    Tls,
     Vrfy,
 )
 from smtprecv.server._answers import Answers
-from smtprecv.server._hooks import Hooks
-from smtprecv.server._intake import Intake
-from smtprecv.server._limits import Limits
+from smtprecv.server._limits import Doorkeeper
+from smtprecv.server._patience import Patience
+from smtprecv.server._role import Service
+from smtprecv.server._tls import secure
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -66,6 +74,8 @@ _FAREWELL_TIMEOUT: Final = 1.0
 _IDLE: Final = Reply(421, "timeout, closing connection", EnhancedStatus(4, 4, 2))
 SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
 _TOO_MANY_ERRORS: Final = Reply(421, "too many errors", EnhancedStatus(4, 7, 0))
+_TOO_MANY_FAILURES: Final = Reply(421, "too many authentication failures", EnhancedStatus(4, 7, 0))
+_TOO_EARLY: Final = Reply(421, "you must wait for the greeting", EnhancedStatus(4, 7, 0))
 _TROUBLE: Final = Reply(421, "local error, closing connection", EnhancedStatus(4, 3, 0))
 
 _IDLE_COMMANDS: Final[frozenset[type[Event]]] = frozenset({Hello, Rset, Noop, Help, Vrfy, Expn})
@@ -76,16 +86,18 @@ _IDLE_COMMANDS: Final[frozenset[type[Event]]] = frozenset({Hello, Rset, Noop, He
 class Dialogue:
     """A connection's task, and what it knows."""
 
-    def __init__(
-        self, stream: trio.abc.Stream, client: Client, config: Config, hooks: Hooks, intake: Intake, limits: Limits
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, client: Client, service: Service, doorkeeper: Doorkeeper) -> None:
         """Prepare a dialogue with ``client`` over ``stream``; ``run`` holds it."""
         self._stream = stream
-        self._limits = limits
-        self._connection = Connection(config)
-        self._answers = Answers(self._connection, client, config, hooks, intake)
+        self._secured: trio.SSLStream[trio.abc.Stream] | None = None
+        self._service = service
+        self._limits = service.limits
+        self._doorkeeper = doorkeeper
+        self._config = service.config_for(client)
+        self._connection = Connection(self._config)
+        self._answers = Answers(self._connection, client, service, doorkeeper)
         self._scope = trio.CancelScope()
-        self._session_ends = trio.current_time() + limits.session_timeout
+        self._patience = Patience(service.limits, trio.current_time())
         self._farewell = _IDLE
         self._unsent = bytearray()
         self._tells_of_commit = False
@@ -94,8 +106,11 @@ class Dialogue:
         self._is_idle = False
         self._is_draining = False
         self._is_cut_short = False
+        self._is_shaking_hands = False
         self._flushed_at = trio.current_time()
         self._errors = 0
+        self._auth_failures = 0
+        self._was_refused_auth = False
         self._idle_commands = 0
 
     async def run(self) -> None:
@@ -136,52 +151,104 @@ class Dialogue:
     async def _run(self) -> None:
         try:
             with self._scope:
-                await self._converse()
+                if self._service.implicit_tls:
+                    self._go_on(Connection(self._config, await self._secure()))
+                if await self._is_patient():
+                    await self._converse()
         except trio.Cancelled:
             await self._say_farewell(SHUTDOWN)
             raise
         await self._say_farewell(self._farewell)
 
+    async def _secure(self) -> Tls:
+        """Put the stream into TLS; what was to be said in clear is said."""
+        assert self._service.tls is not None, "TLS is offered only where there is a certificate"
+        self._scope.deadline = self._patience.begin(trio.current_time())
+        self._is_shaking_hands = True
+        self._secured, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
+        self._stream = self._secured
+        self._is_shaking_hands = False
+        return tls
+
+    def _go_on(self, connection: Connection) -> None:
+        self._connection = connection
+        self._answers.go_on(connection)
+
+    async def _is_patient(self) -> bool:
+        """Say whether the client waits for the greeting (RFC 5321 section 4.3.1); who does not reads no replies."""
+        self._scope.deadline = self._patience.begin(trio.current_time())
+        if self._limits.greet_delay:
+            with trio.move_on_after(self._limits.greet_delay):
+                if not await self._stream.receive_some(_READ_SIZE):
+                    msg = "it did not wait for the greeting"
+                    raise trio.BrokenResourceError(msg)
+                self._farewell = _TOO_EARLY
+                return False
+        return True
+
     async def _converse(self) -> None:
         """Answer the client until the session is over, or until it is time for a farewell."""
-        connection = self._connection
-        while connection.state is not State.CLOSED:
-            if self._errors >= self._limits.max_errors:
-                self._farewell = _TOO_MANY_ERRORS
+        while self._connection.state is not State.CLOSED:
+            if self._is_over():
                 return
-            if self._may_leave:
-                self._farewell = SHUTDOWN
-                return
-            event = connection.next_event()
+            event = self._connection.next_event()
             if isinstance(event, Signal):
                 await self._read()
             else:
                 await self._respond(event)
+            if self._connection.state is State.TLS:
+                self._go_on(self._connection.secured(await self._secure()))
         await self._flush()
-        if self._is_cut_short:
+        if self._is_cut_short or self._secured is not None:
             await self._let_hear()
 
+    def _is_over(self) -> bool:
+        """Say whether it is time for a farewell, and choose it."""
+        if self._errors >= self._limits.max_errors:
+            self._farewell = _TOO_MANY_ERRORS
+        elif self._auth_failures >= self._limits.max_auth_failures:
+            self._farewell = _TOO_MANY_FAILURES
+        elif self._may_leave:
+            self._farewell = SHUTDOWN
+        else:
+            return False
+        return True
+
     async def _respond(self, event: Event) -> None:
-        now = self._move_deadline()
+        # Octets of a message buy no time anew: they have when they were received.
+        now = trio.current_time() if isinstance(event, MailData) else self._move_deadline()
+        delay = 0.0
         for reply in await self._answers.answer(event):
+            if self._connection.state is State.CLOSED:
+                break  # a 421 for all recipients of LMTP is said once
             self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
-            self._judge(event, reply)
+            delay = max(delay, self._judge(event, reply))
+        # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
+        if delay and not self._tells_of_commit:
+            await trio.sleep(delay)
         if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
             await self._flush()
 
-    def _judge(self, event: Event, reply: Reply) -> None:
-        """Count what the client does wrong, and what it does for nothing."""
+    def _judge(self, event: Event, reply: Reply) -> float:
+        """Count what the client does wrong, and what it does for nothing; give the seconds that its reply waits."""
         if isinstance(event, EndOfMailData) and reply.is_ok:
             self._tells_of_commit = self._has_accepted = True
             self._idle_commands = 0
         if type(event) in _IDLE_COMMANDS:
             self._idle_commands += 1
+        if reply.severity is Severity.PERMANENT or reply.code == 421:
+            self._log_refusal(event, reply)
         if reply.severity is Severity.PERMANENT:
             self._errors += 1
-            self._log_refusal(event, reply)
-        elif self._idle_commands > self._limits.max_idle_commands:
+            self._doorkeeper.erred(self._answers.client.address)
+            if isinstance(event, Auth | AuthResponse):
+                self._auth_failures += 1
+                return max(self._limits.auth_failure_delay, self._limits.tarpit(self._errors))
+            return self._limits.tarpit(self._errors)
+        if self._idle_commands > self._limits.max_idle_commands:
             self._errors += 1
+        return 0.0
 
     async def _read(self) -> None:
         """Send what is due, and wait for the client."""
@@ -189,13 +256,14 @@ class Dialogue:
         self._is_idle = True
         octets = await self._stream.receive_some(_READ_SIZE)
         self._is_idle = False
-        self._move_deadline()
+        self._scope.deadline = self._patience.received(trio.current_time(), len(octets))
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        self._flushed_at = self._move_deadline()
+        self._flushed_at = trio.current_time()
         if not self._unsent:
             return
+        self._move_deadline()
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
@@ -213,18 +281,18 @@ class Dialogue:
         self._unsent.clear()
 
     def _move_deadline(self) -> float:
-        """Begin the idle limit anew, and give the time."""
+        """Begin the limit of a request anew, and give the time."""
         now = trio.current_time()
-        self._scope.deadline = min(now + self._limits.idle_timeout, self._session_ends)
+        self._scope.deadline = self._patience.begin(now)
         return now
 
     async def _say_farewell(self, reply: Reply) -> None:
         """Send what is due and a last reply, and let the client hear it, for a second at most.
 
         Nothing is said after the session's own end, nor in the middle of a reply that the client has
-        not taken.
+        not taken, nor of a handshake.
         """
-        if self._is_sending or self._connection.state is State.CLOSED:
+        if self._is_sending or self._is_shaking_hands or self._connection.state is State.CLOSED:
             return
         self._unsent += self._connection.send(reply)
         _log.info("%s: %s", self._answers.client.session_id, reply)
@@ -233,17 +301,34 @@ class Dialogue:
             await self._let_hear()
 
     async def _let_hear(self) -> None:
-        """Let the client read the last reply: a socket closed with unread input is reset, and that may overtake it."""
-        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
-            return
-        with trio.move_on_after(_FAREWELL_TIMEOUT):
-            await self._stream.send_eof()
-            while await self._stream.receive_some(_READ_SIZE):
-                pass
+        """Let the client read the last reply: a socket closed with unread input is reset, and that may overtake it.
+
+        Inside TLS it is told that this was the end (RFC 8446 section 6.1), and hardly ever says so itself.
+        """
+        stream = self._stream
+        with trio.move_on_after(_FAREWELL_TIMEOUT), suppress(trio.BrokenResourceError):
+            if self._secured is not None:
+                with suppress(trio.BrokenResourceError):
+                    await self._secured.unwrap()
+                stream = self._secured.transport_stream
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+                while await stream.receive_some(_READ_SIZE):
+                    pass
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client
+        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and _is_redacted(event))
+        self._was_refused_auth = self._was_refused_auth or is_of_auth
+        # Who does not listen goes on with the user and the password, which are no commands then.
+        if self._was_refused_auth and reply.code == 500:
+            event = Rejected(b"", reply)
         _log.info("%s: %s: refused %s: %s", client.session_id, client.address, _subject(event), reply)
+
+
+def _is_redacted(refused: Rejected) -> bool:
+    """Say whether the core left nothing of a line but that it was of AUTH."""
+    return refused.line.upper() in {b"", b"AUTH"}
 
 
 def _subject(event: Event) -> str:
@@ -255,5 +340,9 @@ def _subject(event: Event) -> str:
             return ascii(f"MAIL <{reverse_path}>")[1:-1]
         case Rcpt(forward_path):
             return ascii(f"RCPT <{forward_path}>")[1:-1]
+        case Auth() | AuthResponse():
+            return "AUTH"
+        case EndOfMailData() | EndOfChunk():
+            return "the message"
         case _:
             return type(event).__name__.upper()

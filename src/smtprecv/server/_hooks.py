@@ -12,6 +12,7 @@ from smtprecv.errors import ConfigError
 from smtprecv.message import Client, Redirect
 from smtprecv.policy import (
     All,
+    AuthPolicy,
     ConnectPolicy,
     DataPolicy,
     HelloPolicy,
@@ -19,10 +20,13 @@ from smtprecv.policy import (
     MessagePolicy,
     Policy,
     RcptPolicy,
+    ScramPolicy,
 )
 from smtprecv.protocol import EnhancedStatus, Envelope, Hello, Mail, Rcpt, Reply
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 from smtprecv.server._intake import Incoming
 from smtprecv.server._peer import Lookups
+from smtprecv.server._spread import worst
 from smtprecv.server._trouble import is_final
 
 P = ParamSpec("P")
@@ -31,8 +35,17 @@ _ACCEPTED: Final = Reply(250, "ok")
 _SENDER_OK: Final = Reply(250, "sender ok", EnhancedStatus(2, 1, 0))
 RECIPIENT_OK: Final = Reply(250, "recipient ok", EnhancedStatus(2, 1, 5))
 
-_KINDS: Final = (ConnectPolicy, HelloPolicy, MailPolicy, RcptPolicy, DataPolicy, MessagePolicy)
-_NAMES: Final = ("connect", "hello", "mail", "rcpt", "data", "message")
+_KINDS: Final = (
+    ConnectPolicy,
+    HelloPolicy,
+    AuthPolicy,
+    ScramPolicy,
+    MailPolicy,
+    RcptPolicy,
+    DataPolicy,
+    MessagePolicy,
+)
+_NAMES: Final = ("connect", "hello", "authenticate", "scram_keys", "mail", "rcpt", "data", "message")
 
 
 @final
@@ -45,6 +58,8 @@ class Hooks:
         policies = [] if policy is None else list(_single(policy))
         self._connect = [each.connect for each in policies if isinstance(each, ConnectPolicy)]
         self._hello = [each.hello for each in policies if isinstance(each, HelloPolicy)]
+        self._authenticate = [each.authenticate for each in policies if isinstance(each, AuthPolicy)]
+        self._scram_keys = [each.scram_keys for each in policies if isinstance(each, ScramPolicy)]
         self._mail = [each.mail for each in policies if isinstance(each, MailPolicy)]
         self._rcpt = [each.rcpt for each in policies if isinstance(each, RcptPolicy)]
         self._data = [each.data for each in policies if isinstance(each, DataPolicy)]
@@ -61,6 +76,33 @@ class Hooks:
     async def hello(self, client: Client, hello: Hello) -> Reply:
         """Answer HELO or EHLO."""
         return await _ask(self._hello, _ACCEPTED, client, hello)
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The mechanisms of AUTH for which there is somebody to ask, the best first."""
+        scram = ("SCRAM-SHA-256",) if self._scram_keys else ()
+        return ("EXTERNAL", *scram, "PLAIN", "LOGIN") if self._authenticate else scram
+
+    async def authenticate(self, client: Client, credentials: Password | External) -> Identity | Reply:
+        """Answer what a client brings: by the first policy that knows it, else as those that do not say together."""
+        refusals: list[Reply] = []
+        for hook in self._authenticate:
+            answer = await hook(client, credentials)
+            if isinstance(answer, Identity):
+                return answer
+            if not is_final(answer) or answer.is_ok:
+                msg = f"a hook answered {answer}, which is neither an identity nor a refusal"
+                raise ValueError(msg)
+            refusals.append(answer)
+        return worst(refusals)
+
+    async def scram_keys(self, client: Client, user: str) -> ScramKeys | None:
+        """Give the keys of a user from the first policy that has some."""
+        for hook in self._scram_keys:
+            keys = await hook(client, user)
+            if keys is not None:
+                return keys
+        return None
 
     async def mail(self, client: Client, mail: Mail) -> Reply:
         """Answer MAIL."""

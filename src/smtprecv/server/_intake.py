@@ -27,7 +27,10 @@ class Incoming(Protocol):
         ...
 
     async def commit(self, client: Client, envelope: Envelope) -> Sequence[Reply]:
-        """Take responsibility for the message, and give the replies to its end of data: one, but for LMTP.
+        """Take responsibility for the message, and give the replies to its end of data.
+
+        One reply speaks for all; otherwise one for each recipient of the envelope, in its order: LMTP passes them on,
+        SMTP, where one must do for all, gives the first 4yz, else the first 5yz, else a 2yz.
 
         A 2yz reply is a promise: the message is durable. SpoolError: it was not taken.
         Called under a shield; it may take minutes, no longer.

@@ -1,4 +1,4 @@
-"""A server that ends after so many messages: an intake around another one that counts.
+"""A server that ends after so many messages: intakes around others that count together.
 
 Its one rule: exactly so many are accepted. One that comes when the last place is taken, or held by a commit
 under way, is refused for now, as its client may well try again.
@@ -17,21 +17,20 @@ from smtprecv.server._intake import Incoming, Intake
 
 @final
 class Quota:
-    """An Intake that takes ``places`` messages and then calls ``on_full`` with the client of the last."""
+    """Takes ``places`` messages, of all intakes together, and then calls ``on_full`` with the client of the last."""
 
-    def __init__(self, intake: Intake, places: int, on_full: Callable[[Client], None]) -> None:
+    def __init__(self, places: int, on_full: Callable[[Client], None]) -> None:
         """Begin with all places free; ConfigError if there are none."""
         if places < 1:
             msg = "max_messages must be at least 1"
             raise ConfigError(msg)
-        self._intake = intake
         self._free = places
         self._left = places
         self._on_full = on_full
 
-    async def begin(self, client: Client) -> Incoming:
-        """Make room for a message, without a place yet."""
-        return _Counted(await self._intake.begin(client), self)
+    def around(self, intake: Intake) -> Intake:
+        """Give the intake that takes messages for this one while there are places."""
+        return _Counting(intake, self)
 
     def take(self) -> None:
         """Take a place, for as long as the commit goes; SpoolError if there is none."""
@@ -48,6 +47,17 @@ class Quota:
         self._left -= 1
         if not self._left:
             self._on_full(client)
+
+
+@final
+class _Counting:
+    def __init__(self, intake: Intake, quota: Quota) -> None:
+        self._intake = intake
+        self._quota = quota
+
+    async def begin(self, client: Client) -> Incoming:
+        # Without a place yet: who never ends its message takes none.
+        return _Counted(await self._intake.begin(client), self._quota)
 
 
 @final

@@ -6,10 +6,12 @@ import logging
 import math
 import secrets
 import socket
+import ssl
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, TypeVar, final
+from typing import Final, NamedTuple, TypeVar, final
 
 import trio
 
@@ -21,8 +23,12 @@ from smtprecv.server._dialogue import SHUTDOWN, Dialogue
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
 from smtprecv.server._limits import Doorkeeper, Limits
+from smtprecv.server._networks import Networks
 from smtprecv.server._peer import ClientLookup, Lookups
+from smtprecv.server._proxy import ProxyError, read_header
 from smtprecv.server._quota import Quota
+from smtprecv.server._role import Role, Service
+from smtprecv.server._tls import TlsSource
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -31,6 +37,16 @@ _REFUSAL_TIMEOUT: Final = 1.0
 
 _LAST_GRACE: Final = 10.0
 """Seconds for the end of the sessions that brought the ``max_messages``."""
+
+
+@final
+class _Own(NamedTuple):
+    """What a role that says nothing is filled with."""
+
+    config: Config
+    policy: Policy | None
+    intake: Intake
+
 
 ListenerT = TypeVar("ListenerT", bound=trio.abc.Listener[trio.abc.Stream])
 
@@ -49,6 +65,9 @@ class Server:
         host_lookup: ClientLookup | None = None,
         ident_lookup: ClientLookup | None = None,
         max_messages: int | None = None,
+        tls: ssl.SSLContext | TlsSource | None = None,
+        proxy_from: Networks | None = None,
+        xclient_from: Networks | None = None,
     ) -> None:
         """Prepare a server; nothing happens before ``serve``.
 
@@ -59,34 +78,42 @@ class Server:
         the last one the server drains by itself, but lets those whose mail it has accepted say QUIT within a grace of
         10 seconds; a message more, in whatever session, gets 451.
         """
-        self._intake = intake if max_messages is None else Quota(intake, max_messages, self._drain_after)
-        self._config = config or Config(own_hostname())
-        self._hooks = Hooks(policy, Lookups(host_lookup, ident_lookup))
+        self._quota = None if max_messages is None else Quota(max_messages, self._drain_after)
+        self._lookups = Lookups(host_lookup, ident_lookup)
+        self._tls = tls
+        self._proxy_from = proxy_from
+        self._xclient_from = xclient_from
         self._limits = limits or Limits()
+        self._own = _Own(config or Config(own_hostname()), policy, intake)
+        self._fill(Role())  # what does not go together is found out now
         self._doorkeeper = Doorkeeper(self._limits)
         self._dialogues: set[Dialogue] = set()
-        self._accepting = trio.CancelScope()
+        self._accepting: set[trio.CancelScope] = set()
         self._ends = math.inf
         self._scopes: set[trio.CancelScope] = set()
 
     async def serve(
         self,
         listeners: Sequence[ListenerT],
+        role: Role | None = None,
         *,
         task_status: trio.TaskStatus[list[ListenerT]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Accept connections and talk with each, until drained; to be called once.
+        """Accept connections and talk with each, until drained.
 
+        ``role``: what is other for these listeners; ``serve`` may be called once for each role, at the same time, and
+        the limits hold for all together. ConfigError for a role that cannot be.
         ``task_status.started`` is called with the listeners once they accept. Closes them. Cancellation
         finishes the commits under way, tries one 421 for each client for at most a second,
         and closes. A want of file descriptors pauses accepting. No client ends the server.
         """
+        receive = partial(self._receive, self._fill(role or Role()))
         # The scope lies inside of the nursery's own, so that a drain ends here and not in the caller.
         with self._until_cut_off():
             async with trio.open_nursery() as nursery:
-                with self._accepting:
+                with self._until_drained():
                     await trio.serve_listeners(
-                        self._receive, list(listeners), handler_nursery=nursery, task_status=task_status
+                        receive, list(listeners), handler_nursery=nursery, task_status=task_status
                     )
 
     def drain(self, grace: float = 10.0) -> None:
@@ -111,16 +138,36 @@ class Server:
         self._ends = min(self._ends, trio.current_time() + grace)
         for scope in self._scopes:
             scope.deadline = self._ends
-        self._accepting.cancel()
+        for accepting in self._accepting:
+            accepting.cancel()
 
-    async def talk(self, stream: trio.abc.Stream) -> None:
+    async def talk(self, stream: trio.abc.Stream, role: Role | None = None) -> None:
         """Hold one session over a stream that somebody else has accepted, to its end, and close the stream.
 
         For inetd and for tests; may be called at any time, beside ``serve`` too, and all that is said
-        there of limits, drains and cancellation holds here.
+        there of roles, limits, drains and cancellation holds here.
         """
+        service = self._fill(role or Role())
         with self._until_cut_off():
-            await self._receive(stream)
+            try:
+                await self._receive(service, stream)
+            finally:
+                await trio.aclose_forcefully(stream)
+
+    def _fill(self, role: Role) -> Service:
+        """Put together what a role says and what is the server's own."""
+        own = self._own
+        intake = role.intake or own.intake
+        return Service(
+            role.config or own.config,
+            Hooks(role.policy or own.policy, self._lookups),
+            intake if self._quota is None else self._quota.around(intake),
+            self._limits,
+            tls=self._tls,
+            implicit_tls=role.implicit_tls,
+            proxy_from=self._proxy_from,
+            xclient_from=self._xclient_from,
+        )
 
     @contextmanager
     def _until_cut_off(self) -> Generator[None, None, None]:
@@ -132,20 +179,42 @@ class Server:
             finally:
                 self._scopes.discard(scope)
 
-    async def _receive(self, stream: trio.abc.Stream) -> None:
+    @contextmanager
+    def _until_drained(self) -> Generator[None, None, None]:
+        """End the block when a drain begins."""
+        with trio.CancelScope() as scope:
+            self._accepting.add(scope)
+            if self._is_draining:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._accepting.discard(scope)
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._ends < math.inf
+
+    async def _receive(self, service: Service, stream: trio.abc.Stream) -> None:
+        """Hold one session, if it comes to one; the caller closes the stream, as Trio does for its listeners."""
         try:
-            client = _client_of(stream)
-        except OSError:
+            peer = _client_of(stream)
+        except OSError as error:
             # The client reset the connection before it was accepted: there is nobody to talk to.
-            await trio.aclose_forcefully(stream)
+            _log.info("connection lost before it began: %s", error)
             return
-        refusal = SHUTDOWN if self._accepting.cancel_called else self._doorkeeper.enter(client.address)
+        try:
+            client = await _announced(peer, stream, service)
+        except ProxyError as error:
+            _log.info("%s: %s does not say for whom it speaks: %s", peer.session_id, peer.address, ascii(str(error)))
+            return
+        refusal = SHUTDOWN if self._is_draining else self._doorkeeper.enter(client.address)
         if refusal is not None:
             _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)
-            await _refuse(stream, bytes(refusal))
+            await _refuse(stream, b"" if service.implicit_tls else bytes(refusal))
             return
         try:
-            await self._hold(Dialogue(stream, client, self._config, self._hooks, self._intake, self._limits))
+            await self._hold(Dialogue(stream, client, service, self._doorkeeper))
         finally:
             self._doorkeeper.leave(client.address)
 
@@ -163,7 +232,25 @@ async def _refuse(stream: trio.abc.Stream, octets: bytes) -> None:
             await stream.send_all(octets)
         except trio.BrokenResourceError:
             _log.debug("a refused client was gone")
-    await trio.aclose_forcefully(stream)
+
+
+async def _announced(client: Client, stream: trio.abc.Stream, service: Service) -> Client:
+    """Give the client for whom a proxy speaks; whoever is none is who it is. ProxyError, also if it takes too long."""
+    if client.address not in service.proxy_from:
+        return client
+    with trio.move_on_after(service.limits.handshake_timeout):
+        proxied = await read_header(stream)
+        if proxied is None:
+            return client
+        return Client(
+            client.session_id,
+            proxied.address,
+            proxied.port,
+            local_address=proxied.local_address,
+            local_port=proxied.local_port,
+        )
+    msg = "no PROXY header in time"
+    raise ProxyError(msg)
 
 
 def _client_of(stream: trio.abc.Stream) -> Client:

@@ -55,8 +55,8 @@ class BodyFolder:
 
     def __init__(self, path: Path, owner_id: str, run_in_thread: RunInThread, has_room: Callable[[], bool]) -> None:
         """Use the folder at ``path``."""
-        self.path = path
-        self.has_litter = False
+        self.path: Path = path
+        self.has_litter: bool = False
         self._owner_id = owner_id
         self._run_in_thread = run_in_thread
         self._has_room = has_room

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final, final
 
 from smtprecv.message import Client, QueueId, Redirect
-from smtprecv.protocol import EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
+from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
 @final
@@ -24,7 +24,7 @@ class Status(Enum):
     DELIVERED = "delivered"
     """A delivery answered 2yz: it is never offered again."""
     FAILED = "failed"
-    """A delivery answered 5yz, or the time to give up came: kept until somebody removes or retries it."""
+    """A delivery answered 5yz, or its time was over: kept until somebody removes or retries it."""
 
 
 @final
@@ -47,13 +47,17 @@ class Standing:
     def redirected(self, redirect: Redirect, served: Collection[ForwardPath]) -> Sequence[Standing]:
         """Give the standings in the place of this one, which is served itself if all of them have been ``served``.
 
-        The sender knows the original recipient, and no other, however often it is redirected.
+        The sender knows the original recipient, and no other, however often it is redirected; what
+        was asked for with it holds for them all.
         """
         original = self.recipient.original or self.recipient.forward_path
         paths = [path for path in dict.fromkeys(redirect.forward_paths) if path not in served]
         if not paths:
             return [self.after(_ALREADY_THERE)]
-        return [Standing(Recipient(path, original), attempts=self.attempts + 1) for path in paths]
+        return [
+            Standing(replace(self.recipient, forward_path=path, original=original), attempts=self.attempts + 1)
+            for path in paths
+        ]
 
 
 _ALREADY_THERE: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
@@ -159,10 +163,23 @@ class Entry:
         confirmed = replace(self, standings=standings)
         return confirmed if confirmed.pending else replace(confirmed, due=None)
 
-    def given_up(self) -> Entry:
-        """Give the entry with every pending recipient failed; each keeps its last reply, or gets one if it had none."""
+    def time_left(self, now: dt.datetime) -> dt.timedelta | None:
+        """Give the time in which the message may still be delivered, 0 or less once it may not; None without a limit.
+
+        The sender sets the limit (RFC 2852 section 4), with a mode that wants the message back and not delivered late.
+        """
+        limit = self.envelope.parameters.deliver_by
+        if limit is None or limit.mode is not ByMode.RETURN:
+            return None
+        return dt.timedelta(seconds=limit.seconds) - (now - self.received)
+
+    def given_up(self, reply: Reply | None = None) -> Entry:
+        """Give the entry with every pending recipient failed.
+
+        ``reply`` says why; without it each keeps its last reply, or gets one if it had none.
+        """
         standings = tuple(
-            replace(standing, status=Status.FAILED, last=standing.last or _ENDLESS)
+            replace(standing, status=Status.FAILED, last=reply or standing.last or _ENDLESS)
             if standing.status is Status.PENDING
             else standing
             for standing in self.standings

@@ -6,6 +6,8 @@ Its one rule: room is taken before the transaction begins, so that never more is
 from __future__ import annotations
 
 import math
+from heapq import heappop, heappush
+from itertools import count
 from typing import final
 
 import trio
@@ -21,13 +23,16 @@ class Fresh:
         """Claim up to ``room`` messages that are not yet received."""
         self.is_over = False
         self._room = room
-        self._into, self._out = trio.open_memory_channel[Claim](math.inf)
+        self._waiting: list[tuple[int, int, Claim]] = []
+        self._numbers = count()
+        # One None for each that waits: the channel does the waiting, the heap knows the order.
+        self._into, self._out = trio.open_memory_channel[None](math.inf)
 
     async def receive(self) -> Claim:
-        """Wait for the next fresh message. Cancellation loses none."""
-        claim = await self._out.receive()
+        """Wait for the next fresh message, the first of the highest priority. Cancellation loses none."""
+        await self._out.receive()
         self._room += 1
-        return claim
+        return heappop(self._waiting)[-1]
 
     def has_reserved(self) -> bool:
         """Take room for one message that is about to be accepted, if there is any."""
@@ -42,7 +47,9 @@ class Fresh:
 
     def put(self, claim: Claim) -> None:
         """Offer a message that was accepted."""
-        self._into.send_nowait(claim)
+        priority = claim.entry.envelope.parameters.priority
+        heappush(self._waiting, (-priority, next(self._numbers), claim))
+        self._into.send_nowait(None)
 
     def rest(self) -> list[Claim]:
         """End the block: give what was not received."""
@@ -51,6 +58,8 @@ class Fresh:
         rest: list[Claim] = []
         while True:
             try:
-                rest.append(self._out.receive_nowait())
+                # A receiver that has its None already will take one, too.
+                self._out.receive_nowait()
             except trio.EndOfChannel:
                 return rest
+            rest.append(heappop(self._waiting)[-1])

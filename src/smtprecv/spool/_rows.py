@@ -1,8 +1,8 @@
 """The statements of the spool: every one runs inside a job of the writer.
 
-Its one rule: cost follows what is asked for. A claim walks the index of what is due, a page walks the
-index of the ids, and nothing walks the table. What cannot be read is set aside when it is claimed, with
-its reason and all its rows, so that it neither stops the queue nor is lost.
+Its one rule: cost follows what is asked for. A claim walks the index of what is due, with one look for each
+priority that there is, a page walks the index of the ids, and nothing walks the table. What cannot be read is
+set aside when it is claimed, with its reason and all its rows, so that it neither stops the queue nor is lost.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _log: Final = logging.getLogger("smtprecv.spool")
 
 _KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, was_claimed, body_file"
 _SELECT: Final = f"SELECT number, body_file, was_claimed, {ENTRY_COLUMNS} FROM message"
+_ABOVE_ALL: Final = 1 << 62
+"""Above every priority."""
 _ENTRY_MARKS: Final = ",".join("?" * len(ENTRY_COLUMNS.split(",")))
 _STANDING_MARKS: Final = ",".join("?" * len(STANDING_COLUMNS.split(",")))
 _INSERT_MESSAGE: Final = (
@@ -47,9 +49,13 @@ _INSERT_RECIPIENT: Final = (
     f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
-_DUE: Final = f"{_SELECT} WHERE owner IS NULL AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
+_NEXT_PRIORITY: Final = "SELECT max(priority) FROM message WHERE owner IS NULL AND priority < ?"
+_OF_PRIORITY: Final = "owner IS NULL AND priority = ?"
+_DUE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
+_NEXT_DUE: Final = f"SELECT min(due) FROM message WHERE {_OF_PRIORITY} AND due <= ?"
+_TOO_LATE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due > ?"
 _NEVER_DUE: Final = (
-    f"{_SELECT} WHERE owner IS NULL AND due IS NULL AND EXISTS"
+    f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NULL AND EXISTS"
     " (SELECT 1 FROM recipient WHERE message = number AND status NOT IN (?, ?))"
 )
 _SET_ASIDE: Final = (
@@ -105,11 +111,21 @@ def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBo
 
 
 def claim_due(connection: sqlite3.Connection, bodies: Path, owner: str, now: int, limit: int) -> list[StoredEntry]:
-    """Claim what is due, the longest due first. What cannot be read is set aside and does not count."""
+    """Claim what is due, the highest priority first. What cannot be read is set aside and does not count."""
     claimed: list[StoredEntry] = []
-    while rows := connection.execute(_DUE, (now, limit - len(claimed))).fetchall():
-        claimed += _claim(connection, bodies, owner, rows)
+    for priority in _priorities(connection):
+        while rows := connection.execute(_DUE, (priority, now, limit - len(claimed))).fetchall():
+            claimed += _claim(connection, bodies, owner, rows)
+        if len(claimed) == limit:
+            break
     return claimed
+
+
+def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
+    """Give the priorities of what nobody has claimed, from the highest, with one look into the index for each."""
+    priority: object = _ABOVE_ALL
+    while isinstance(priority := connection.execute(_NEXT_PRIORITY, (priority,)).fetchone()[0], int):
+        yield priority
 
 
 def claim_named(
@@ -152,8 +168,10 @@ def void(connection: sqlite3.Connection, is_alive: Callable[[object], bool]) -> 
 def set_lost_aside(connection: sqlite3.Connection) -> None:
     """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time."""
     final = (Status.DELIVERED.value, Status.FAILED.value)
-    for query, values in ((_NEVER_DUE, final), (f"{_SELECT} WHERE owner IS NULL AND due > ?", (LATEST,))):
-        for number, _, _, *columns in connection.execute(query, values).fetchall():
+    for priority in _priorities(connection):
+        lost = connection.execute(_NEVER_DUE, (priority, *final)).fetchall()
+        lost += connection.execute(_TOO_LATE, (priority, LATEST)).fetchall()
+        for number, _, _, *columns in lost:
             try:
                 _entry(connection, number, columns)
             except CorruptEntry as error:
@@ -162,9 +180,10 @@ def set_lost_aside(connection: sqlite3.Connection) -> None:
 
 def next_due(connection: sqlite3.Connection) -> int | None:
     """Give the earliest due time of an unclaimed message that a datetime can tell."""
-    query = "SELECT min(due) FROM message WHERE owner IS NULL AND due <= ?"
-    due: object = connection.execute(query, (LATEST,)).fetchone()[0]
-    return max(due, EARLIEST) if isinstance(due, int) else None
+    dues: list[object] = [
+        connection.execute(_NEXT_DUE, (priority, LATEST)).fetchone()[0] for priority in _priorities(connection)
+    ]
+    return min((max(due, EARLIEST) for due in dues if isinstance(due, int)), default=None)
 
 
 def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Entry]:

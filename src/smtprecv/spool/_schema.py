@@ -3,7 +3,7 @@
 The database's ``user_version`` says which migrations it has had; they only go forward, and a newer one is refused.
 Times are microseconds since 1970 in UTC. The numbers of messages are never used twice (AUTOINCREMENT),
 so the recipients and the body of a message that was set aside stay where they are, with no foreign key to say no.
-Cost follows what is due: one index holds what nobody has claimed, the other what is claimed.
+Cost follows what is due: one index holds what nobody has claimed, by priority, the other what is claimed.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         f"CREATE TABLE corrupt (number INTEGER PRIMARY KEY, {_MESSAGE_COLUMNS}, reason TEXT NOT NULL) {_STRICT}",
         "CREATE INDEX message_due ON message (due) WHERE owner IS NULL",
         "CREATE INDEX message_owner ON message (owner) WHERE owner IS NOT NULL",
+    ),
+    (
+        "ALTER TABLE message ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE corrupt ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE recipient ADD COLUMN parameters TEXT",
+        "DROP INDEX message_due",
+        "CREATE INDEX message_due ON message (priority, due) WHERE owner IS NULL",
     ),
 )
 """The migration at index n makes a database of version n one of version n + 1."""

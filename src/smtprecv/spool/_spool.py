@@ -73,7 +73,7 @@ class FreshMail(Protocol):
     """Messages that this process has just accepted, claimed at birth for whoever holds this."""
 
     async def receive(self) -> Claim:
-        """Wait for the next fresh message. Cancellation loses none."""
+        """Wait for the next fresh message: the oldest of the highest priority. Cancellation loses none."""
         ...
 
 
@@ -93,7 +93,11 @@ class Spool(Protocol):
         ...
 
     async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
-        """Claim at most ``limit`` messages due at ``now``, the longest due first, that nobody has claimed."""
+        """Claim at most ``limit`` messages due at ``now`` that nobody has claimed.
+
+        The highest priority comes first (RFC 6710), and of one priority the longest due: what is due and of
+        a low priority waits for as long as there is enough of a higher one.
+        """
         ...
 
     async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:

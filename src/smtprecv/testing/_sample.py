@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, NoReturn, TypeGuard
 
@@ -14,16 +15,25 @@ from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
+    ByMode,
+    DeliverBy,
+    Dialect,
     Domain,
     EnhancedStatus,
     Envelope,
     ForwardPath,
     Mailbox,
     MailParameters,
+    Notify,
+    OriginalRecipient,
+    RcptParameters,
     Recipient,
     Reply,
+    Ret,
     ReversePath,
     Session,
+    Tls,
+    Xtext,
 )
 from smtprecv.spool import Claim, Entry, Spool
 
@@ -42,20 +52,48 @@ FULL: Final = Client(
     SessionId("s2"),
     ip_address("2001:db8::7"),
     2525,
-    Session("mail.example", is_extended=True, is_secure=True, identity="Zoë"),
+    Session(
+        "mail.example",
+        is_extended=True,
+        identity="Zoë",
+        tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mail.example"),
+        dialect=Dialect.LMTP,
+    ),
     host="mail.example",
     ident="root",
     local_address=ip_address("2001:db8::25"),
 )
 ODD_ENVELOPE: Final = Envelope(
     ReversePath(Mailbox('a "b"\\@ c', AddressLiteral(ip_address("2001:db8::8")))),
-    MailParameters(size=7, body=Body.EIGHT_BIT_MIME, smtputf8=True),
+    MailParameters(
+        size=7,
+        body=Body.BINARY_MIME,
+        smtputf8=True,
+        ret=Ret.HDRS,
+        envid=Xtext("qP7+2Bz"),
+        deliver_by=DeliverBy(-120, ByMode.NOTIFY, is_traced=True),
+        priority=-9,
+        require_tls=True,
+        auth="",
+    ),
     (
-        Recipient(ForwardPath(Mailbox("Jürgen", AddressLiteral(ip_address("192.0.2.9"))))),
-        Recipient(ForwardPath(Mailbox("", Domain("xn--bcher-kva.example"))), _PEOPLE[0].forward_path),
+        Recipient(
+            ForwardPath(Mailbox("Jürgen", AddressLiteral(ip_address("192.0.2.9")))),
+            parameters=RcptParameters(frozenset(), OriginalRecipient("UTF-8", Xtext("Jürgen+40bücher.example"))),
+        ),
+        Recipient(
+            ForwardPath(Mailbox("", Domain("xn--bcher-kva.example"))),
+            _PEOPLE[0].forward_path,
+            RcptParameters(frozenset({Notify.DELAY, Notify.FAILURE})),
+        ),
     ),
 )
 ENVELOPE: Final = Envelope(ReversePath(None), recipients=_PEOPLE)
+
+
+def of_priority(priority: int) -> Envelope:
+    """Give the usual envelope with a priority."""
+    return replace(ENVELOPE, parameters=MailParameters(priority=priority))
 
 
 async def accept(

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import trio
 
 from smtprecv.message import Message, QueueId
-from smtprecv.spool import Entry, Spool, all_entries
+from smtprecv.spool import Claim, Entry, Spool, all_entries
 from smtprecv.testing._sample import (
     ENVELOPE,
     FULL,
@@ -33,6 +33,7 @@ from smtprecv.testing._sample import (
     fail,
     finish,
     ids,
+    of_priority,
     same,
 )
 
@@ -155,7 +156,11 @@ async def _check_fresh(open_store: OpenSpool) -> None:
             same("fresh mail is claimed at birth, up to the room", ids(await other.claim(LATE, 9)), ids(entries[2:]))
             with trio.fail_after(_PATIENCE):
                 claim = await fresh.receive()
-            same("the oldest fresh message comes first", (claim.entry, claim.is_first), (entries[0], True))
+            same(
+                "the oldest fresh message of the highest priority comes first",
+                (claim.entry, claim.is_first),
+                (entries[0], True),
+            )
             await accept(spool, SMALL, received=NOON + 5 * MINUTE)
             same("what was received makes room", ids(await other.claim(LATE, 9)), [])
         given_back = ids(await other.claim(LATE, 9))
@@ -164,6 +169,16 @@ async def _check_fresh(open_store: OpenSpool) -> None:
         await finish(spool, claim)
         async with spool.fresh(1):
             pass
+
+
+async def _check_urgent_fresh(open_store: OpenSpool) -> None:
+    async with open_store() as spool, spool.fresh(9) as fresh:
+        for priority in (0, -9, 9, 0, 9):
+            await accept(spool, SMALL, envelope=of_priority(priority))
+        with trio.fail_after(_PATIENCE):
+            claims = [await fresh.receive() for _ in range(5)]
+        same("fresh mail comes by priority", [_priority(claim) for claim in claims], [9, 9, 0, 0, -9])
+        same("and of one priority in order", ids(claims[:2]), sorted(ids(claims[:2])))
 
 
 async def _check_late_fresh(open_store: OpenSpool) -> None:
@@ -195,6 +210,29 @@ async def _check_claim(open_store: OpenSpool) -> None:
         for claim in (*first, *again):
             await finish(spool, claim)
         same("next_due() is of what is left", await spool.next_due(), NOON + 9 * MINUTE)
+
+
+async def _check_priority(open_store: OpenSpool) -> None:
+    async with open_store() as spool:
+        entries = [
+            await accept(spool, SMALL, received=NOON + minutes * MINUTE, envelope=of_priority(priority))
+            for priority in (-9, 0, 1, 9)
+            for minutes in (2, 1)
+        ]
+        await accept(spool, SMALL, received=NOON + 9 * MINUTE, envelope=of_priority(9))
+        same("next_due() is the earliest, of whatever priority", await spool.next_due(), NOON + MINUTE)
+        order = ids(entries[::-1])
+        first = await spool.claim(NOON + 3 * MINUTE, 3)
+        same("the highest priority is claimed first, and of one the longest due", ids(first), order[:3])
+        await spool.record(replace(first[0].entry.after([LATER] * 3, NOON), due=NOON))
+    async with open_store() as spool:
+        same("an attempt does not change the priority", ids(await spool.claim(NOON, 9)), order[:1])
+        rest = await spool.claim(NOON + 3 * MINUTE, 99)
+        same("a low priority is claimed when no higher one is left", ids(rest), order[1:])
+
+
+def _priority(claim: Claim) -> int:
+    return claim.entry.envelope.parameters.priority
 
 
 async def _check_record(open_store: OpenSpool) -> None:
@@ -292,8 +330,10 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     _check_ids,
     _check_reading,
     _check_fresh,
+    _check_urgent_fresh,
     _check_late_fresh,
     _check_claim,
+    _check_priority,
     _check_record,
     _check_stray_record,
     _check_listing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -28,6 +29,11 @@ class Authority:
         self.file: Final = folder / "authority.pem"
         self._authority.cert_pem.write_to_path(self.file)
 
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The settings of a client in Python that trusts nobody else."""
+        return ssl.create_default_context(cafile=self.file)
+
     def issue(self, name: str, *others: str) -> Certificate:
         """Give a certificate for these identities: host names, IP addresses or mail addresses.
 
@@ -38,3 +44,8 @@ class Authority:
         issued.private_key_pem.write_to_path(certificate.key)
         certificate.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         return certificate
+
+
+def serving(certificate: Certificate) -> list[str]:
+    """Give the options of `smtprecv serve` with a certificate."""
+    return ["--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key)]

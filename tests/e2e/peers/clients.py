@@ -1,18 +1,22 @@
 """Other people's clients with what each must know in any case: the rest is options of theirs.
 
 `curl` and `swaks` run to their end and may fail: their exit status and what they said are for the test to judge.
-`s_client` is a conversation under TLS, command by command.
+`s_client` is a conversation under TLS, command by command; `aiosmtp` is aiosmtplib's client inside TLS.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from asyncio.trsock import TransportSocket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
+import aiosmtplib
 from tests.e2e import programs
 from tests.e2e.wire import Wire
 
@@ -55,3 +59,19 @@ def s_client(log: Path, address: str, *options: str) -> Iterator[Wire]:
         finally:
             process.kill()
             process.wait()
+
+
+@asynccontextmanager
+async def aiosmtp(address: str, context: ssl.SSLContext, *, starttls: bool) -> AsyncIterator[aiosmtplib.SMTP]:
+    """Connect to HOST:PORT, and at the end wait until the connection is closed, for which aiosmtplib does not."""
+    host, _, port = address.rpartition(":")
+    client = aiosmtplib.SMTP(
+        hostname=host, port=int(port), use_tls=not starttls, start_tls=starttls, tls_context=context, timeout=_DEADLINE
+    )
+    async with client:
+        assert client.transport is not None
+        connection: TransportSocket = client.transport.get_extra_info("socket")
+        yield client
+    async with asyncio.timeout(_DEADLINE):
+        while connection.fileno() >= 0:  # noqa: ASYNC110  # nobody sets an event
+            await asyncio.sleep(0.01)

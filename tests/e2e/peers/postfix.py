@@ -118,6 +118,10 @@ class Postfix:
         """What it wrote: for each delivery a line with dsn=, delay= and status=."""
         return self._daemon.log
 
+    def await_log(self, text: str) -> None:
+        """Wait until the log has `text`."""
+        until(lambda: text in self.log, f"{text!r} in the log of Postfix")
+
     def queued(self) -> int:
         """Count the messages that it still has."""
         return sum(1 for name in QUEUES for path in (self._queue / name).rglob("*") if path.is_file())

@@ -22,8 +22,9 @@ from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
+from smtprecv.queue._report import Report, log_outcome
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool, Status
+from smtprecv.spool import Claim, Entry, Spool
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -41,37 +42,10 @@ _LAST_RECORD_TIMEOUT: Final = 10.0
 """Seconds for which a cancelled run still tries to record what was delivered."""
 _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
+_EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
+"""Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
 """What a recipient is answered when the delivery raised."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one pass did: recipients by outcome, and the named messages that it could not try.
-
-    ``busy``: claimed by another owner. ``missing``: not in the queue.
-    """
-
-    delivered: int = 0
-    deferred: int = 0
-    failed: int = 0
-    busy: tuple[QueueId, ...] = ()
-    missing: tuple[QueueId, ...] = ()
-
-    def plus(self, before: Entry, after: Entry) -> Report:
-        """Give the report with one attempt added, which took a message from ``before`` to ``after``."""
-        return replace(
-            self,
-            delivered=self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
-            # Those that a redirect has put there have no reply yet, and are still to be tried.
-            deferred=self.deferred + sum(standing.last is not None for standing in after.pending),
-            failed=self.failed + _count(after, Status.FAILED) - _count(before, Status.FAILED),
-        )
-
-
-def _count(entry: Entry, status: Status) -> int:
-    return sum(standing.status is status for standing in entry.standings)
 
 
 async def run_queue(
@@ -231,7 +205,7 @@ class _Run:
                 self.slots.release()
         self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)
-        _log_outcome(claim.entry, entry)
+        log_outcome(claim.entry, entry)
 
     async def _outcome(self, claim: Claim) -> Entry:
         """Ask the delivery, and give the entry as it stands after its answers."""
@@ -241,6 +215,7 @@ class _Run:
             if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
                 check = self.delivery
                 entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
+            entry = self._in_time(entry)
             if not entry.pending:
                 return entry
             replies = await self.delivery.deliver(Attempt(entry, claim.message, notebook))
@@ -256,7 +231,11 @@ class _Run:
             raise cancellation_in(group) from None
 
     def _scheduled(self, entry: Entry) -> Entry:
-        """Give the entry with the time of its next attempt, or with its pending recipients given up."""
+        """Give the entry with the time of its next attempt, or with its pending recipients given up.
+
+        What must be delivered by a certain time is due when it comes, at the latest, to be given up then.
+        """
+        entry = self._in_time(entry)
         if not entry.pending:
             return entry
         now = self.now()
@@ -265,7 +244,10 @@ class _Run:
             # What was due for this attempt is so still; what was tried by hand before its time is due now.
             return replace(entry, due=min(entry.due or now, now))
         due = self._next_attempt(entry, now)
-        return entry.given_up() if due is None else replace(entry, due=due)
+        if due is None:
+            return entry.given_up()
+        left = entry.time_left(now)
+        return replace(entry, due=due if left is None or due - now < left else now + left)
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
         """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
@@ -277,6 +259,11 @@ class _Run:
         except Exception:
             _log.exception("%s: the retry policy raised", entry.queue_id)
             return now + Backoff().wait(entry.queue_id, entry.attempts)
+
+    def _in_time(self, entry: Entry) -> Entry:
+        """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
+        left = entry.time_left(self.now())
+        return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
 
     async def _record(self, entry: Entry) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
@@ -320,25 +307,3 @@ class _Run:
         if due is not None:
             wait = (due - self.now()).total_seconds()
             self.nap.deadline = min(self.nap.deadline, trio.current_time() + wait)
-
-
-def _log_outcome(before: Entry, after: Entry) -> None:
-    """Write one line for each recipient that was tried, or stands in the place of one."""
-    untouched = {id(standing) for standing in before.standings}
-    for standing in after.standings:
-        if id(standing) in untouched:
-            continue
-        level, outcome = _OUTCOMES[standing.status]
-        original = standing.recipient.original
-        origin = "" if original is None else f" (for <{original}>)"
-        due = after.due if standing.status is Status.PENDING else None
-        until = "" if due is None else f", next attempt {due.isoformat(timespec='seconds')}"
-        last = standing.last or "redirected"
-        _log.log(level, "%s: to=<%s>%s %s: %s%s", after.queue_id, standing.recipient, origin, outcome, last, until)
-
-
-_OUTCOMES: Final = {
-    Status.DELIVERED: (logging.INFO, "delivered"),
-    Status.PENDING: (logging.INFO, "deferred"),
-    Status.FAILED: (logging.WARNING, "failed"),
-}

@@ -1,17 +1,17 @@
 """Questions to the DNS, with dnspython's messages: the one module that imports it.
 
 Its one rule: an answer is a stranger's text, and whatever is wrong with it is no answer, never an exception. The
-sockets are our own, because size matters here: who owns a reverse zone may put 64 KiB of names there, and
+sockets are our own, because size matters here: who owns a zone may put 64 KiB of names there, and
 to read those takes dnspython 10 seconds, in which the server stands still. So what is long, or counts more than a
-few records, is not read at all.
+few records, is not read at all. Whoever needs it imports it when it is asked for: dnspython is optional.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from itertools import islice
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final, final
 
 import dns.exception
@@ -19,14 +19,10 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.resolver
-import dns.reversename
 import trio
 
 from smtprecv.errors import ConfigError
-from smtprecv.protocol import Domain, parse_host
 
-_MAX_NAMES: Final = 5
-"""Names of one address that are tried; hosts with many have none to be known by."""
 _PAYLOAD_SIZE: Final = 1232  # what passes every path unfragmented
 _MAX_ANSWER_SIZE: Final = 4096
 _MAX_RECORDS: Final = 32
@@ -34,11 +30,22 @@ _MAX_RECORDS: Final = 32
 _PATIENCE: Final = 2.0
 """Seconds before the next server is asked."""
 _ROUNDS: Final = 2
-_ADDRESS_TYPES: Final = {4: "A", 6: "AAAA"}
 
 
 @final
-class Dns:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the DNS has of one type under a name, as text, perhaps nothing; it holds for ``ttl`` seconds."""
+
+    records: tuple[str, ...]
+    ttl: int
+
+
+_NOTHING: Final = Answer((), 0)
+
+
+@final
+class Resolver:
     """The servers to ask."""
 
     def __init__(self, nameservers: Sequence[str] | None, port: int) -> None:
@@ -48,29 +55,23 @@ class Dns:
                 nameservers = [str(server) for server in dns.resolver.Resolver().nameservers]
             self._servers: Final = [str(ip_address(server)) for server in nameservers]
         except (dns.exception.DNSException, OSError, ValueError) as error:
-            msg = f"reverse DNS: {error}"
+            msg = f"name servers: {error}"
             raise ConfigError(msg) from None
         self._port: Final = port
 
-    async def confirmed_name(self, address: IPv4Address | IPv6Address) -> str | None:
-        """Give the first name of the address that leads back to it, as lower-case A-labels."""
-        names = await self._records(dns.reversename.from_address(str(address)).to_text(), "PTR")
-        kind = _ADDRESS_TYPES[address.version]
-        for name in islice(names, _MAX_NAMES):
-            domain = _domain(name)
-            if domain is not None and address in map(ip_address, await self._records(name, kind)):
-                return domain
-        return None
+    async def records(self, name: str, kind: str) -> Answer | None:
+        """Give what the first server that knows says to one question; None if none of them does.
 
-    async def _records(self, name: str, kind: str) -> list[str]:
-        """Give what the first server that knows says to one question; none if all don't, or there is nothing."""
+        It takes seconds for servers that don't answer, and can be cancelled at any time. The name is one of the DNS, of
+        at most 253 octets: dnspython raises for any other.
+        """
         query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD_SIZE)
         for server in self._servers * _ROUNDS:
             with trio.move_on_after(_PATIENCE), suppress(OSError, trio.BrokenResourceError):
                 response = await self._ask(server, query)
                 if response is not None and response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                     return _answer(response)
-        return []
+        return None
 
     async def _ask(self, server: str, query: dns.message.QueryMessage) -> dns.message.Message | None:
         """Ask over UDP, and over TCP what does not fit; None for an answer that can't be read."""
@@ -121,20 +122,13 @@ def _read(octets: bytes, query: dns.message.QueryMessage) -> dns.message.Message
     return message if query.is_response(message) else None
 
 
-def _answer(response: dns.message.Message) -> list[str]:
-    """Give the records at the end of the chain of aliases (RFC 2317 section 4) as text."""
+def _answer(response: dns.message.Message) -> Answer:
+    """Give the records at the end of the chain of aliases (RFC 2317 section 4); for none, RFC 2308 section 5's TTL."""
     if not isinstance(response, dns.message.QueryMessage):
-        return []
+        return _NOTHING
     try:
-        records = response.resolve_chaining().answer
+        chain = response.resolve_chaining()
     except dns.exception.DNSException:
-        return []
-    return [] if records is None else [record.to_text() for record in records.processing_order()]
-
-
-def _domain(name: str) -> str | None:
-    try:
-        host = parse_host(name.removesuffix("."))
-    except ValueError:
-        return None
-    return host.name if isinstance(host, Domain) else None
+        return _NOTHING
+    records = () if chain.answer is None else tuple(record.to_text() for record in chain.answer.processing_order())
+    return Answer(records, chain.minimum_ttl)

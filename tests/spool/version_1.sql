@@ -1,0 +1,11 @@
+-- The rows of a queue of version 1, as its program wrote them: a message of which one recipient is served and one
+-- deferred, one that was never tried and whose body is a file, and one that failed.
+INSERT INTO "body" VALUES(1,X'5375626A6563743A206F6E650D0A0D0A6F6E650D0A');
+INSERT INTO "body" VALUES(3,X'5375626A6563743A206661696C65640D0A0D0A');
+INSERT INTO "message" VALUES(1,'01jikka2g00000b44dgn',1772366400000000,1772366700000000,1772366400000000,NULL,1,21,NULL,'anna@example.com','{"v": 1, "size": 21, "body": "8BITMIME", "smtputf8": false}','{"v": 1, "session_id": "5f0c9a1e21", "address": "192.0.2.7", "port": 40000, "host": "mail.example.net", "ident": null, "local_address": "192.0.2.25", "local_port": 25, "hello": "mail.example.net", "is_extended": true, "is_secure": false, "identity": null}',NULL,1,'{}');
+INSERT INTO "message" VALUES(2,'01jikka2g00001b44dgn',1772366400000000,1772366400000000,NULL,NULL,1,138,'b44dgng7atktjo0u.01jikka2g00001b44dgn','anna@example.com','{"v": 1, "size": 138, "body": "8BITMIME", "smtputf8": false}','{"v": 1, "session_id": "5f0c9a1e21", "address": "192.0.2.7", "port": 40000, "host": "mail.example.net", "ident": null, "local_address": "192.0.2.25", "local_port": 25, "hello": "mail.example.net", "is_extended": true, "is_secure": false, "identity": null}',NULL,NULL,NULL);
+INSERT INTO "message" VALUES(3,'01jikka2g00002b44dgn',1772366400000000,NULL,1772366400000000,NULL,1,19,NULL,'anna@example.com','{"v": 1, "size": 19, "body": "8BITMIME", "smtputf8": false}','{"v": 1, "session_id": "5f0c9a1e21", "address": "192.0.2.7", "port": 40000, "host": "mail.example.net", "ident": null, "local_address": "192.0.2.25", "local_port": 25, "hello": "mail.example.net", "is_extended": true, "is_secure": false, "identity": null}',NULL,NULL,NULL);
+INSERT INTO "recipient" VALUES(1,0,'ben@example.net',NULL,'delivered',1,250,'2.0.0','delivered');
+INSERT INTO "recipient" VALUES(1,1,'carla@example.net','staff@example.net','pending',1,452,'4.2.2','Disk quota exceeded');
+INSERT INTO "recipient" VALUES(2,0,'ben@example.net',NULL,'pending',0,NULL,NULL,NULL);
+INSERT INTO "recipient" VALUES(3,0,'nobody@example.net',NULL,'failed',1,550,'5.1.1','nobody of that name');
