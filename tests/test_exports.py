@@ -36,9 +36,11 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
+    "smtprecv.trace.line_safe",
     "smtprecv.trace.received_field",
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",
+    "smtprecv.trace.word",
 }
 """What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
 how password files are written, how deliveries write trace fields, how a group of exceptions is told apart, how the DNS
