@@ -18,6 +18,18 @@ PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 
 BETWEEN_LAYERS = {
+    "smtprecv.dsn.Action",
+    "smtprecv.dsn.Original",
+    "smtprecv.dsn.Outcome",
+    "smtprecv.dsn.Notification",
+    "smtprecv.dsn.NotifyPolicy",
+    "smtprecv.dsn.Survey",
+    "smtprecv.dsn.delayed",
+    "smtprecv.dsn.notification",
+    "smtprecv.dsn.reportable",
+    "smtprecv.dsn.returns_all",
+    "smtprecv.dsn.settled",
+    "smtprecv.dsn.wanted",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
     "smtprecv.note.Notebook",
