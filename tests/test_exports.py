@@ -30,6 +30,7 @@ BETWEEN_LAYERS = {
     "smtprecv.dsn.returns_all",
     "smtprecv.dsn.settled",
     "smtprecv.dsn.wanted",
+    "smtprecv.delivery.running",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
     "smtprecv.note.Notebook",
@@ -37,6 +38,24 @@ BETWEEN_LAYERS = {
     "smtprecv.policies.read_user",
     "smtprecv.policies.with_keys",
     "smtprecv.policies.without_user",
+    "smtprecv.relay.NOT_A_REPLY",
+    "smtprecv.relay.OUT_OF_STEP",
+    "smtprecv.relay.BareLineEnd",
+    "smtprecv.relay.DotStuffer",
+    "smtprecv.relay.Handover",
+    "smtprecv.relay.Handshake",
+    "smtprecv.relay.NextHop",
+    "smtprecv.relay.Phase",
+    "smtprecv.relay.ReplyReader",
+    "smtprecv.relay.Say",
+    "smtprecv.relay.SendMail",
+    "smtprecv.relay.SessionFailed",
+    "smtprecv.relay.Step",
+    "smtprecv.relay.Terms",
+    "smtprecv.relay.bdat",
+    "smtprecv.relay.must_inspect",
+    "smtprecv.relay.opening",
+    "smtprecv.relay.transaction",
     "smtprecv.resolver.Answer",
     "smtprecv.resolver.Resolver",
     "smtprecv.server.INHERITED",
@@ -55,8 +74,9 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.word",
 }
 """What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
-how password files are written, how deliveries write trace fields, how a group of exceptions is told apart, how the DNS
-is asked, where octets are that pass without a queue."""
+how password files are written, how deliveries write trace fields, what they say to the next hop and when they are run,
+how a group of exceptions is told apart, how the DNS is asked, where octets are that
+pass without a queue."""
 
 MODULES = [
     module.name
