@@ -6,8 +6,8 @@ mechanisms of AUTH for them, and ``testing`` holds contract suites for your own 
 """
 
 from smtprecv import protocol, sasl, testing
-from smtprecv.deliveries import Maildir
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
+from smtprecv.deliveries import Maildir, Relay, RelayTimeouts
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
@@ -68,6 +68,7 @@ from smtprecv.protocol import (
     Xtext,
 )
 from smtprecv.queue import Report, run_once, run_queue
+from smtprecv.relay import TlsMode
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.sasl import External, Identity, Password, ScramKeys
 from smtprecv.server import (
@@ -127,6 +128,7 @@ __all__ = [
     "DeliverBy",
     "Delivery",
     "DeliveryCheck",
+    "DeliveryRun",
     "Dialect",
     "DirectIntake",
     "Dnsbl",
@@ -173,6 +175,8 @@ __all__ = [
     "RcptPolicy",
     "Recipient",
     "Redirect",
+    "Relay",
+    "RelayTimeouts",
     "Reply",
     "Report",
     "Ret",
@@ -198,6 +202,7 @@ __all__ = [
     "Status",
     "Tls",
     "TlsFiles",
+    "TlsMode",
     "TlsSource",
     "UnixListener",
     "Xtext",

@@ -1,5 +1,7 @@
 """Ready-made deliveries."""
 
 from smtprecv.deliveries._maildir import Maildir
+from smtprecv.deliveries._relay import Relay
+from smtprecv.deliveries._wire import RelayTimeouts
 
-__all__ = ["Maildir"]
+__all__ = ["Maildir", "Relay", "RelayTimeouts"]
