@@ -68,6 +68,7 @@ def play(
             return reply(default)
         return reply(left[key].pop(0) if len(left[key]) > 1 else left[key][0])
 
+    commands: list[str] = []
     try:
         step = next(exchange)
         while True:

@@ -107,5 +107,5 @@ def test_offers() -> None:
     text = "250-mx.example SIZE 1|250-size 10|250-SIZE 20|250-Auth=plain LOGIN|250-AUTH X|250-LIMITS RCPTMAX=7|250 DSN"
     next_hop = NextHop(Dialect.SMTP, offers_in(reply(text)))
     assert next_hop.offers == {"SIZE": "10", "AUTH": "plain LOGIN", "LIMITS": "RCPTMAX=7", "DSN": ""}
-    assert (next_hop.max_size, next_hop.max_recipients, next_hop.mechanisms) == (10, 7, {"PLAIN", "LOGIN"})
+    assert (next_hop.max_size, next_hop.max_recipients, next_hop.mechanisms) == (10, 7, frozenset({"PLAIN", "LOGIN"}))
     assert (NextHop().max_size, NextHop().max_recipients, NextHop().mechanisms) == (None, 100, frozenset())

@@ -142,7 +142,7 @@ FULL = MailParameters(
     ],
 )
 def test_mail_line(given_: MailParameters, offers: Sequence[str], line: str) -> None:
-    """What the sender gave goes on as it came, where it is offered (RFC 3461 section 5.2.1, RFC 1870 section 6)."""
+    """What the sender gave goes on as it came, where it is offered (RFC 3461 section 5.2.1)."""
     server = hop(*offers, is_verified=True)
     said, _ = play(transaction(to(BEN, given=given_, left=-7), server), {"DATA": "354 go"})
     assert said[0].split("|")[0] == line

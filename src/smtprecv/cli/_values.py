@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from smtprecv.cli._relayurl import relay_to, relay_to_unix
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
@@ -25,8 +26,14 @@ class MakeDelivery(Protocol):
     """Makes a delivery for a receiver of this host name. ConfigError if what was asked for cannot be."""
 
     def __call__(self, *, hostname: str, envelope_to: bool = False) -> Delivery:
-        """Make one; touch nothing."""
+        """Make one; change nothing, connect to nobody."""
         ...
+
+
+class _MakeWhere(Protocol):
+    """Makes a delivery to what stands behind a scheme."""
+
+    def __call__(self, where: str, /, *, hostname: str, envelope_to: bool = False) -> Delivery: ...
 
 
 _DURATION: Final = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd])")
@@ -110,10 +117,10 @@ def read_delivery(text: str) -> MakeDelivery:
     """Read where mail goes, and give what makes the delivery."""
     scheme, colon, rest = text.partition(":")
     if not colon or not rest or scheme not in _DELIVERIES:
-        msg = f"{text!r} is not maildir:PATH"
+        msg = f"{text!r} is not {', '.join(WHERE)}"
         raise ValueError(msg)
     make: MakeDelivery = partial(_DELIVERIES[scheme], rest)
-    make(hostname="localhost")  # touches nothing, and shows here what is wrong with it
+    make(hostname="localhost")  # connects to nobody, and shows here what is wrong with it
     return make
 
 
@@ -126,4 +133,12 @@ def _maildir(path: str, *, hostname: str, envelope_to: bool = False) -> Delivery
     return Maildir(template, hostname=hostname, envelope_to=envelope_to)
 
 
-_DELIVERIES: Final = {"maildir": _maildir}
+_DELIVERIES: Final[Mapping[str, _MakeWhere]] = {
+    "maildir": _maildir,
+    "smtp": partial(relay_to, "smtp"),
+    "smtps": partial(relay_to, "smtps"),
+    "lmtp": partial(relay_to, "lmtp"),
+    "lmtp+unix": relay_to_unix,
+}
+WHERE: Final = ("maildir:PATH", "smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp+unix:/PATH")
+"""How the places are written that mail goes to."""

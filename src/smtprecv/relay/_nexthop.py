@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, final
 
 from smtprecv.protocol import Dialect, Reply
 
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
-_RCPTMAX: Final = re.compile(r"\bRCPTMAX=([1-9][0-9]{0,5})\b", re.IGNORECASE)
+_LIMIT: Final = re.compile(r"(?P<name>[A-Za-z0-9-]+)=(?P<value>[1-9][0-9]{0,5})")
 _USUAL_RECIPIENTS: Final = 100
 """Recipients of a transaction that every server takes (RFC 5321 section 4.5.3.1.8)."""
 
@@ -39,8 +40,17 @@ class NextHop:
     @property
     def max_recipients(self) -> int:
         """Recipients of one transaction that it takes (RFC 9422 section 4)."""
-        match = _RCPTMAX.search(self.offers.get("LIMITS", ""))
-        return int(match[1]) if match else _USUAL_RECIPIENTS
+        return self._limits.get("RCPTMAX", _USUAL_RECIPIENTS)
+
+    @property
+    def max_transactions(self) -> float:
+        """Transactions of one session that it takes; infinite if it does not say."""
+        return self._limits.get("MAILMAX", inf)
+
+    @property
+    def _limits(self) -> Mapping[str, int]:
+        words = self.offers.get("LIMITS", "").split()
+        return {match["name"].upper(): int(match["value"]) for match in map(_LIMIT.fullmatch, words) if match}
 
     @property
     def mechanisms(self) -> frozenset[str]:
