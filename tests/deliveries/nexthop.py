@@ -57,11 +57,22 @@ class Net:
     nursery: trio.Nursery
     serve: Callable[[trio.abc.Stream], Awaitable[object]]
     connections: int = 0
+    hook: Callable[[], Awaitable[None]] | None = None
+    """What is waited for before what is sent arrives."""
 
     async def connect(self, host: object, port: int = 0) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         self.connections += 1
         ours, theirs = trio.testing.memory_stream_pair()
+        pump, hook = ours.send_stream.send_all_hook, self.hook
+        if pump is not None and hook is not None:
+            arrive = pump
+
+            async def hooked() -> None:
+                await hook()
+                await arrive()
+
+            ours.send_stream.send_all_hook = hooked
         self.nursery.start_soon(self.serve, theirs)
         return ours
 

@@ -14,12 +14,14 @@ import trio.testing
 import trustme
 from tests.deliveries.nexthop import HANG_UP, MESSAGE, OFFERS, SILENCE, Scripted, attempt, net, ourselves
 from tests.server.harness import CONFIG, Memory, MemoryMessage
+from tests.test_queue import accept, now, spooling
 
 from smtprecv.deliveries import Relay, RelayTimeouts
 from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.message import Client
 from smtprecv.policies import on_authenticate
 from smtprecv.protocol import Body, Config, Dialect, MailParameters, Notify, RcptParameters, Reply, Ret, Severity, Xtext
+from smtprecv.queue import run_once
 from smtprecv.relay import TlsMode
 from smtprecv.sasl import External, Identity, Password
 
@@ -134,6 +136,29 @@ async def test_dies(
     assert there.connections == 1
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+@pytest.mark.parametrize("sending", range(1, 6))
+async def test_not_sent(
+    sending: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, *, is_silent: bool
+) -> None:
+    """What can't be sent, or not in time, is tried again: EHLO, the envelope, DATA, the message, its end."""
+    server, sent = Scripted(), 0
+
+    async def hook() -> None:
+        nonlocal sent
+        sent += 1
+        if sent == sending and is_silent:
+            await trio.sleep_forever()
+        elif sent == sending:
+            raise trio.BrokenResourceError
+
+    async with net(monkeypatch, server) as there:
+        there.hook = hook
+        (reply,) = await relay().deliver(attempt(BEN))
+    assert (reply.code, str(reply.status)) == (451, "4.4.2")
+    assert len(server.messages) <= (sending == 5)  # whether the end arrives nobody knows
+
+
 @pytest.mark.parametrize(
     ("answers", "outcomes"),
     [
@@ -142,6 +167,7 @@ async def test_dies(
         # A reply too many: nobody knows any more whose is whose.
         ({"MAIL": "250 ok|250 ok"}, ["451 4.5.0 the next hop answers what was not asked"] * 2),
         ({"RCPT TO:<b": "250 ok|550 no"}, ["451 4.5.0 the next hop answers what was not asked"] * 2),
+        ({"RCPT TO:<c": "250 ok|421 bye"}, ["421 bye"] * 2),
         ({"RCPT TO:<b": "550 no", ".": "250 taken"}, ["550 no", "250 taken"]),
     ],
 )
@@ -315,6 +341,12 @@ async def test_cancelled_between(monkeypatch: pytest.MonkeyPatch, autojump_clock
             assert texts(replies) == ["250 ok", "451 4.3.2 the attempt was broken off"]
 
 
+def test_times() -> None:
+    """Each part of a session has the time that it must have at least (RFC 5321 section 4.5.3.2)."""
+    times = RelayTimeouts()
+    assert (times.command, times.data, times.block, times.end) == (300, 120, 180, 600)
+
+
 async def test_in_all(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
     """An attempt as a whole has a limit, whatever its parts may take."""
     async with net(monkeypatch, Scripted({"MAIL": SILENCE})):
@@ -472,7 +504,7 @@ async def test_requiretls(
     server_tls: ssl.SSLContext,
     trusting: ssl.SSLContext,
 ) -> None:
-    """What requires TLS goes through verified TLS to who has the keyword (RFC 8689 section 4.2.1)."""
+    """What requires TLS goes through verified TLS to who has the keyword (RFC 8689 section 4.2)."""
     memory = Memory()
     smtp = Relay("mx.example", tls_context=trusting, hostname="us.example")
     async with net(monkeypatch, ourselves(memory, tls=server_tls)) as there, smtp.running():
@@ -488,9 +520,11 @@ async def test_requiretls_refused(
     server_tls: ssl.SSLContext,
     trusting: ssl.SSLContext,
 ) -> None:
-    """Without verified TLS, or without the keyword, it goes nowhere and its sender is told (RFC 8689 section 4.2.1)."""
+    """Without verified TLS, or without the keyword, it goes nowhere and its sender is told (RFC 8689 section 4.2)."""
     async with net(monkeypatch, ourselves(Memory(), tls=server_tls)):
         (reply,) = await relay().deliver(attempt(BEN, given=REQUIRED))
+        assert (reply.code, str(reply.status)) == (550, "5.7.30")
+        (reply,) = await relay(tls=None).deliver(attempt(BEN, given=REQUIRED))
         assert (reply.code, str(reply.status)) == (550, "5.7.10")
     async with net(monkeypatch, Scripted()):
         (reply,) = await relay(tls=None).deliver(attempt(BEN, given=REQUIRED))
@@ -528,3 +562,56 @@ def test_settings() -> None:
         Relay("mx.example", connections=0)
     with pytest.raises(ConfigError, match="the next hop /x: a Unix socket has no TLS"):
         Relay(Path("/x"), tls=TlsMode.REQUIRED)
+
+
+async def test_a_run_keeps_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A pass over the queue hands all its messages on over few connections, and ends each with QUIT."""
+    server = Scripted()
+    async with net(monkeypatch, server) as there, spooling(tmp_path) as spool:
+        for number in range(20):
+            await accept(spool, f"{number}@example.org")
+        report = await run_once(spool, relay(connections=2), now=now)
+    assert (report.delivered, len(server.messages), there.connections) == (20, 20, 2)
+    assert server.said.count("QUIT") == 2
+
+
+async def test_what_ends_a_run_comes_through(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """An exception and a cancellation go through `running` as they are, and the connections end with QUIT."""
+    server = Scripted()
+    async with net(monkeypatch, server):
+        smtp = relay()
+        with pytest.raises(SpoolError, match="gone"):
+            async with smtp.running():
+                await smtp.deliver(attempt(BEN))
+                msg = "gone"
+                raise SpoolError(msg)
+        assert server.said.count("QUIT") == 1
+        with trio.move_on_after(1) as scope:
+            async with smtp.running():
+                await smtp.deliver(attempt(BEN))
+                await trio.sleep_forever()
+        assert (scope.cancelled_caught, server.said.count("QUIT")) == (True, 2)
+
+
+async def test_cancelled_while_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """An attempt that is cancelled when it takes a connection closes it, and the next one has another."""
+    server = Scripted()
+    async with net(monkeypatch, server) as there:
+        smtp = relay()
+        async with smtp.running():
+            await smtp.deliver(attempt(BEN))
+            with trio.CancelScope() as scope:
+                there.nursery.start_soon(_cancel, scope)
+                await smtp.deliver(attempt(BEN))
+            assert texts(await smtp.deliver(attempt(BEN))) == ["250 ok"]
+    assert (scope.cancelled_caught, there.connections) == (True, 2)
+
+
+async def _cancel(scope: trio.CancelScope) -> None:
+    scope.cancel()

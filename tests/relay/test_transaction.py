@@ -187,7 +187,7 @@ IN_TIME = DeliverBy(60, ByMode.RETURN)
 @pytest.mark.parametrize(
     ("handover", "server", "status"),
     [
-        # RFC 8689 section 4.2.1
+        # RFC 8689 section 4.2
         (to(BEN, given=MailParameters(require_tls=True)), hop(is_verified=True), "5.7.30"),
         (to(BEN, given=MailParameters(require_tls=True)), hop("REQUIRETLS"), "5.7.30"),
         # RFC 3030 section 3

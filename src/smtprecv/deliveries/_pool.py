@@ -61,13 +61,8 @@ class Pool:
             parked.is_taken = True
             self._parked.remove(parked)
             parked.watch.cancel()
-            try:
-                with trio.CancelScope(shield=True):  # a task that is cancelled ends at once
-                    await parked.is_over.wait()
-                await trio.lowlevel.checkpoint_if_cancelled()
-            except BaseException:
-                await parked.wire.abort()
-                raise
+            with trio.CancelScope(shield=True):  # a watch that is cancelled is over at once
+                await parked.is_over.wait()
             if not parked.is_useless:
                 return parked.wire
             await parked.wire.abort()

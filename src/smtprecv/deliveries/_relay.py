@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +67,7 @@ class Relay:
         timeouts: RelayTimeouts | None = None,
         now: Now = utc_now,
     ) -> None:
-        """Take the settings; connect to nobody. The certificates that the system trusts are read here."""
+        """Take the settings; connect to nobody. Where there may be TLS, the system's certificates are read."""
         mode = _mode(host, credentials) if tls is None else tls
         _check(host, mode, credentials, connections, is_implicit=is_implicit)
         self._host: Final = host
@@ -75,8 +75,7 @@ class Relay:
         self._terms: Final = Terms(
             hostname or own_hostname(), dialect, mode, is_implicit, credentials, is_local=isinstance(host, Path)
         )
-        self._verifying: Final = tls_context or ssl.create_default_context()
-        self._trusting: Final = _trusting()
+        self._contexts: Final = {} if mode is TlsMode.NONE else _contexts(tls_context)
         self._timeouts: Final = timeouts or RelayTimeouts()
         self._now: Final = now
         self._limiter: Final = trio.CapacityLimiter(connections)
@@ -144,8 +143,8 @@ class Relay:
         return await wire.lead(transaction(handover, wire.next_hop), lambda: _traced(trace, message))
 
     def _terms_for(self, attempt: Attempt) -> Terms:
-        """Give the terms; RFC 8689 section 4.2.1 sets those of a message that requires TLS."""
-        if not attempt.envelope.parameters.require_tls or isinstance(self._host, Path):
+        """Give the terms; RFC 8689 section 4.2 sets those of a message that requires TLS, if there is any."""
+        if not attempt.envelope.parameters.require_tls or self._terms.tls is TlsMode.NONE:
             return self._terms
         return replace(self._terms, tls=TlsMode.VERIFIED)
 
@@ -154,13 +153,12 @@ class Relay:
         wire = Wire(await self._stream(deadline), self._timeouts)
         try:
             wire.begin(deadline)
-            is_verified = terms.tls is TlsMode.VERIFIED
-            wire.use_tls(self._verifying if is_verified else self._trusting, str(self._host))
+            wire.use_tls(self._contexts.get(terms.tls), str(self._host))
             wire.next_hop = await wire.lead(opening(terms))
         except SessionFailed as failure:
             await wire.quit()
             if failure.is_tls and terms != self._terms:
-                # RFC 8689 section 4.2.1: the sender is told.
+                # RFC 8689 section 4.2: the sender is told.
                 raise SessionFailed(Reply(550, failure.reply.text, EnhancedStatus(5, 7, 10))) from None
             raise
         except BaseException:
@@ -210,12 +208,16 @@ async def _is_ascii(message: Message) -> bool:
     return True
 
 
-def _trusting() -> ssl.SSLContext:
-    """Make a context that takes every certificate: TLS that keeps out those who only listen."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def _contexts(verifying: ssl.SSLContext | None) -> Mapping[TlsMode, ssl.SSLContext]:
+    """Give the context of each mode: one that verifies, or one that keeps out those who only listen."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    return {
+        TlsMode.OPPORTUNISTIC: trusting,
+        TlsMode.REQUIRED: trusting,
+        TlsMode.VERIFIED: verifying or ssl.create_default_context(),
+    }
 
 
 def _mode(host: str | Path, credentials: Password | None) -> TlsMode:

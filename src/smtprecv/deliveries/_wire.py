@@ -102,7 +102,7 @@ class Wire:
         self._deadline = deadline
         self.has_answered = False
 
-    def use_tls(self, context: ssl.SSLContext, server_name: str | None) -> None:
+    def use_tls(self, context: ssl.SSLContext | None, server_name: str | None) -> None:
         """Say how a handshake is made."""
         self._context, self._server_name = context, server_name
 

@@ -216,7 +216,7 @@ _UTF8_RECIPIENT: Final = _reply(553, "5.6.7", "the next hop does not take non-AS
 
 _Test: TypeAlias = Callable[[Handover, NextHop], bool]
 _REFUSALS: Final[Sequence[tuple[_Test, Reply]]] = (
-    # RFC 8689 section 4.2.1
+    # RFC 8689 section 4.2
     (_lacks_requiretls, _reply(550, "5.7.30", "the next hop does not support REQUIRETLS, with a verified certificate")),
     # RFC 3030 section 3: the third of the three choices.
     (_lacks_binarymime, _reply(554, "5.6.3", "the next hop does not take binary messages")),
