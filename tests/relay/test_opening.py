@@ -52,7 +52,7 @@ def lead(terms: Terms, answers: Mapping[str, str | Sequence[str]]) -> tuple[list
     ],
 )
 def test_opened(terms: Terms, answers: Mapping[str, str | Sequence[str]], said: Sequence[str]) -> None:
-    """EHLO, or HELO for those who know no better; STARTTLS, and EHLO once more; AUTH (RFC 3207 section 4.2, RFC 5321 section 3.2)."""
+    """EHLO, or else HELO; STARTTLS, and EHLO once more; AUTH (RFC 3207 section 4.2, RFC 5321 section 3.2)."""
     assert lead(terms, answers)[0] == ["<greeting>", *said]
 
 
