@@ -62,7 +62,7 @@ class Relay:
         credentials: Password | None = None,
         hostname: str | None = None,
         connections: int = 10,
-        idle: int = 5,
+        idle: int = 10,
         idle_seconds: float = 30.0,
         timeouts: RelayTimeouts | None = None,
         now: Now = utc_now,
@@ -75,7 +75,7 @@ class Relay:
         self._terms: Final = Terms(
             hostname or own_hostname(), dialect, mode, is_implicit, credentials, is_local=isinstance(host, Path)
         )
-        self._contexts: Final = {} if mode is TlsMode.NONE else _contexts(tls_context)
+        self._contexts: Final = _contexts(mode, tls_context)
         self._timeouts: Final = timeouts or RelayTimeouts()
         self._now: Final = now
         self._limiter: Final = trio.CapacityLimiter(connections)
@@ -208,8 +208,10 @@ async def _is_ascii(message: Message) -> bool:
     return True
 
 
-def _contexts(verifying: ssl.SSLContext | None) -> Mapping[TlsMode, ssl.SSLContext]:
-    """Give the context of each mode: one that verifies, or one that keeps out those who only listen."""
+def _contexts(tls: TlsMode, verifying: ssl.SSLContext | None) -> Mapping[TlsMode, ssl.SSLContext]:
+    """Give the context of each mode there may be: one that verifies, or one that keeps out who only listens."""
+    if tls is TlsMode.NONE:
+        return {}
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
     trusting.verify_mode = ssl.CERT_NONE
