@@ -8,6 +8,8 @@ mechanisms of AUTH for them, and ``testing`` holds contract suites for your own 
 from smtprecv import protocol, sasl, testing
 from smtprecv.deliveries import Maildir, Relay, RelayTimeouts
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
+from smtprecv.deliveries import Maildir, Mbox
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
@@ -156,6 +158,7 @@ __all__ = [
     "MailPolicy",
     "Mailbox",
     "Maildir",
+    "Mbox",
     "Message",
     "MessagePolicy",
     "Network",

@@ -116,7 +116,7 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*SERVE, "--deliver", "maildir"], "--deliver: 'maildir' is not maildir:PATH"),
         ([*SERVE, "--deliver", "maildir:"], "--deliver: 'maildir:'"),
         ([*SERVE, "--deliver", "mbox:x"], "--deliver: 'mbox:x'"),
-        ([*SERVE, "--deliver", "maildir:/m/{user}"], "--deliver: maildir path '/m/{user}': {user} is unknown"),
+        ([*SERVE, "--deliver", "maildir:/m/{user}"], "--deliver: path '/m/{user}': {user} is unknown"),
         ([*SERVE, "--deliver", "maildir:~nobody-here/x"], "--deliver: "),
         ([*SERVE, "--hostname", "a_b"], "--hostname: 'a_b' is not a domain"),
         ([*SERVE, "--accept-domain", "a..b"], "--accept-domain: 'a..b'"),

@@ -5,3 +5,6 @@ from smtprecv.deliveries._relay import Relay
 from smtprecv.deliveries._wire import RelayTimeouts
 
 __all__ = ["Maildir", "Relay", "RelayTimeouts"]
+from smtprecv.deliveries._mbox import Mbox
+
+__all__ = ["Maildir", "Mbox"]

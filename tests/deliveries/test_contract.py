@@ -1,0 +1,61 @@
+"""Every delivery of ours passes the contract suite that every delivery must pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from smtprecv.deliveries import Maildir, Mbox
+from smtprecv.delivery import Delivery
+from smtprecv.testing import Copies, OpenDelivery
+from smtprecv.testing._delivery import CHECKS, Place
+
+Kind = Callable[[Path], tuple[OpenDelivery, Copies]]
+Check = Callable[[Place], Awaitable[None]]
+
+
+def maildirs(folder: Path) -> tuple[OpenDelivery, Copies]:
+    """Deliver into Maildirs."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Delivery, None]:
+        yield Maildir(folder / "{domain}" / "{local_part}")
+
+    async def copies() -> Sequence[bytes]:
+        return [path.read_bytes() for path in folder.glob("*/*/new/*")]
+
+    return opened, copies
+
+
+def mboxes(folder: Path) -> tuple[OpenDelivery, Copies]:
+    """Deliver into mbox files, which are read as mboxrd: no line but a separator begins with From."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Delivery, None]:
+        yield Mbox(folder / "{local_part}")
+
+    async def copies() -> Sequence[bytes]:
+        found: list[bytes] = []
+        for path in folder.glob("[a-zA-Z]*"):
+            _, *messages = re.split(rb"^From .*\n", path.read_bytes(), flags=re.MULTILINE)
+            found += [re.sub(rb"^>(>*From )", rb"\1", message, flags=re.MULTILINE) for message in messages]
+        return found
+
+    return opened, copies
+
+
+KINDS: Sequence[Kind] = (maildirs, mboxes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("check", CHECKS)
+async def test_each_promise(check: Check, kind: Kind, tmp_path: Path) -> None:
+    """The delivery keeps each promise of the Protocol."""
+    open_delivery, copies = kind(tmp_path)
+    async with open_delivery() as delivery:
+        await check(Place(delivery, copies))
