@@ -68,6 +68,7 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
     "smtprecv.trace.line_safe",
+    "smtprecv.trace.protocol_name",
     "smtprecv.trace.received_field",
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",

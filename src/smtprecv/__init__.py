@@ -9,6 +9,7 @@ from smtprecv import protocol, sasl, testing
 from smtprecv.deliveries import Maildir, Relay, RelayTimeouts
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
 from smtprecv.deliveries import Maildir, Mbox
+from smtprecv.deliveries import Command, Maildir, Mbox, Per
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
@@ -122,6 +123,7 @@ __all__ = [
     "Claim",
     "Client",
     "ClientLookup",
+    "Command",
     "Config",
     "ConfigError",
     "ConnectPolicy",
@@ -170,6 +172,7 @@ __all__ = [
     "OriginalRecipient",
     "Password",
     "PasswordFile",
+    "Per",
     "Policy",
     "QueueId",
     "Rate",

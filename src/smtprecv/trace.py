@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from smtprecv.message import Client
-from smtprecv.protocol import AddressLiteral, Dialect, Domain, Mailbox, MailParameters, Recipient, ReversePath, Tls
+from smtprecv.protocol import AddressLiteral, Dialect, Domain, Mailbox, Recipient, ReversePath, Tls
 from smtprecv.spool import Entry
 
 _LINE_SIZE: Final = 78  # RFC 5322 section 2.1.1: the length that a line SHOULD keep to
@@ -52,7 +52,7 @@ def received_field(entry: Entry, hostname: str, recipient: Recipient | None = No
     clauses = [
         *_from_clause(entry.client, is_utf8=is_utf8),
         f"by {word(hostname, is_utf8=is_utf8)}",
-        f"with {_protocol(entry.client, entry.envelope.parameters)}",
+        f"with {protocol_name(entry)}",
         *_tls_comment(entry.client.session.tls),
         f"id {word(entry.queue_id, is_utf8=False)}",
     ]
@@ -101,9 +101,9 @@ def _from_clause(client: Client, *, is_utf8: bool) -> list[str]:
     return words
 
 
-def _protocol(client: Client, parameters: MailParameters) -> str:
-    """Name the protocol (RFC 3848, RFC 6531 section 4.3)."""
-    session = client.session
+def protocol_name(entry: Entry) -> str:
+    """Name the protocol by which a message came (RFC 3848, RFC 6531 section 4.3)."""
+    session, parameters = entry.client.session, entry.envelope.parameters
     is_lmtp = session.dialect is Dialect.LMTP
     if not (session.is_extended or is_lmtp):
         return "SMTP"

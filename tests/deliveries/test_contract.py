@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from smtprecv.deliveries import Maildir, Mbox
+from smtprecv.deliveries import Command, Maildir, Mbox, Per
 from smtprecv.delivery import Delivery
 from smtprecv.testing import Copies, OpenDelivery
 from smtprecv.testing._delivery import CHECKS, Place
@@ -48,11 +49,25 @@ def mboxes(folder: Path) -> tuple[OpenDelivery, Copies]:
     return opened, copies
 
 
-KINDS: Sequence[Kind] = (maildirs, mboxes)
+def commands(per: Per, folder: Path) -> tuple[OpenDelivery, Copies]:
+    """Deliver to a shell script that takes its input whole, and says so by its name."""
+    script = 'cat > "$FOLDER/.$$" && mv "$FOLDER/.$$" "$FOLDER/$DELIVERY_ID"'
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Delivery, None]:
+        yield Command("/bin/sh", "-c", script, per=per, environment={"FOLDER": str(folder)})
+
+    async def copies() -> Sequence[bytes]:
+        return [path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")]
+
+    return opened, copies
+
+
+KINDS: Sequence[Kind] = (maildirs, mboxes, partial(commands, "recipient"), partial(commands, "message"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS, ids=["maildir", "mbox", "command", "command-per-message"])
 @pytest.mark.parametrize("check", CHECKS)
 async def test_each_promise(check: Check, kind: Kind, tmp_path: Path) -> None:
     """The delivery keeps each promise of the Protocol."""

@@ -19,6 +19,7 @@ from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import make_folders
 from smtprecv.deliveries._mboxfile import SPARE_SIZE, MboxDraft, holds
 from smtprecv.deliveries._mboxrd import FromQuoter, separator
+from smtprecv.deliveries._per import ask
 from smtprecv.deliveries._trouble import trouble
 from smtprecv.delivery import Attempt
 from smtprecv.errors import SpoolError
@@ -70,8 +71,11 @@ class Mbox:
 
         Cancellation ends it between two steps; an append that has begun comes to its end.
         """
-        replies = {to: await self._answer(attempt, to) for to in dict.fromkeys(attempt.recipients)}
-        return [replies[to] for to in attempt.recipients]
+
+        async def one(recipients: Sequence[Recipient]) -> Reply:
+            return await self._answer(attempt, recipients[0])
+
+        return await ask("recipient", attempt.recipients, one)
 
     async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
         """Look for the first lines of the copy: they name the message and the recipient, and nobody can forge them.
