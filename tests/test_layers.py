@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
 PURE = frozenset({"protocol", "retry", "trace", "dsn", "errors", "message", "sasl", "relay", "delivery", "policy"})
 """The parts that import nothing outside the standard library; the others may import Trio, and nothing else."""
-OPTIONAL = {"resolver.py": "dns"}
+OPTIONAL = {"resolver.py": "dns", "deliveries/_http.py": "httpx2"}
 """The modules around what is optional, and the one package that each of them imports."""
 
 

@@ -10,6 +10,7 @@ from smtprecv.deliveries import Maildir, Relay, RelayTimeouts
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
 from smtprecv.deliveries import Maildir, Mbox
 from smtprecv.deliveries import Command, Maildir, Mbox, Per
+from smtprecv.deliveries import Command, Format, Maildir, Mbox, Per, Webhook, verify_signature
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
@@ -142,6 +143,7 @@ __all__ = [
     "Entry",
     "Envelope",
     "External",
+    "Format",
     "ForwardPath",
     "FreshMail",
     "Hello",
@@ -211,6 +213,7 @@ __all__ = [
     "TlsMode",
     "TlsSource",
     "UnixListener",
+    "Webhook",
     "Xtext",
     "address_of",
     "all_entries",
@@ -231,4 +234,5 @@ __all__ = [
     "sasl",
     "testing",
     "utc_now",
+    "verify_signature",
 ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.deliveries.webserver import Web, web
 
-from smtprecv.deliveries import Command, Maildir, Mbox, Per
+from smtprecv.deliveries import Command, Format, Maildir, Mbox, Per, Webhook
 from smtprecv.delivery import Delivery
+from smtprecv.server import Networks
 from smtprecv.testing import Copies, OpenDelivery
 from smtprecv.testing._delivery import CHECKS, Place
 
@@ -63,14 +67,40 @@ def commands(per: Per, folder: Path) -> tuple[OpenDelivery, Copies]:
     return opened, copies
 
 
-KINDS: Sequence[Kind] = (maildirs, mboxes, partial(commands, "recipient"), partial(commands, "message"))
+def hooks(format_: Format, folder: Path) -> tuple[OpenDelivery, Copies]:
+    """Deliver to a web server."""
+    servers: list[Web] = []
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Delivery, None]:
+        with web() as server:
+            servers.append(server)
+            per: Per = "message" if format_ == "json" else "recipient"
+            yield Webhook(server.url(), format=format_, per=per, allowed=Networks.of("127.0.0.1"))
+
+    async def copies() -> Sequence[bytes]:
+        bodies = [body for server in servers for body in server.taken.values()]
+        return [base64.b64decode(json.loads(body)["message"]) if format_ == "json" else body for body in bodies]
+
+    return opened, copies
+
+
+KINDS: Mapping[str, Kind] = {
+    "maildir": maildirs,
+    "mbox": mboxes,
+    "command": partial(commands, "recipient"),
+    "command per message": partial(commands, "message"),
+    "webhook": partial(hooks, "raw"),
+    "webhook multipart": partial(hooks, "multipart"),
+    "webhook json per message": partial(hooks, "json"),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS, ids=["maildir", "mbox", "command", "command-per-message"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("check", CHECKS)
-async def test_each_promise(check: Check, kind: Kind, tmp_path: Path) -> None:
+async def test_each_promise(check: Check, kind: str, tmp_path: Path) -> None:
     """The delivery keeps each promise of the Protocol."""
-    open_delivery, copies = kind(tmp_path)
+    open_delivery, copies = KINDS[kind](tmp_path)
     async with open_delivery() as delivery:
         await check(Place(delivery, copies))

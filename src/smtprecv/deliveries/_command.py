@@ -86,7 +86,7 @@ class Command:
     SHELL, LANG, LC_ALL, TZ, TMPDIR.
 
     Replies: by ``OUTCOMES``; 451 for any other status, for a signal, for the timeout and for a program that cannot be
-    started; 553 5.1.3 for an address that the program could take for an option. The text ends in the last line of output.
+    started; 553 5.1.3 for an address that it could take for an option. The last line of its output is in the text.
     """
 
     def __init__(
