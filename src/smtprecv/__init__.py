@@ -6,12 +6,22 @@ mechanisms of AUTH for them, and ``testing`` holds contract suites for your own 
 """
 
 from smtprecv import protocol, sasl, testing
-from smtprecv.deliveries import Maildir, Relay, RelayTimeouts
+from smtprecv.deliveries import (
+    Chooser,
+    Command,
+    Format,
+    Maildir,
+    Mbox,
+    Per,
+    Relay,
+    RelayTimeouts,
+    Route,
+    Router,
+    Webhook,
+    load_delivery,
+    verify_signature,
+)
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
-from smtprecv.deliveries import Maildir, Mbox
-from smtprecv.deliveries import Command, Maildir, Mbox, Per
-from smtprecv.deliveries import Command, Format, Maildir, Mbox, Per, Webhook, verify_signature
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
@@ -121,6 +131,7 @@ __all__ = [
     "Backoff",
     "Body",
     "ByMode",
+    "Chooser",
     "Claim",
     "Client",
     "ClientLookup",
@@ -192,6 +203,8 @@ __all__ = [
     "ReverseDns",
     "ReversePath",
     "Role",
+    "Route",
+    "Router",
     "RunInThread",
     "ScramKeys",
     "ScramPolicy",
@@ -218,6 +231,7 @@ __all__ = [
     "address_of",
     "all_entries",
     "listen",
+    "load_delivery",
     "on_authenticate",
     "on_connect",
     "on_data",

@@ -74,7 +74,7 @@ def test_files(tmp_path: Path) -> None:
         ("smtp://mx.example?auth=/nobody/here", "auth=/nobody/here: No such file"),
         ("smtp://mx.example?ca=/nobody/here", "ca=/nobody/here: No such file"),
         ("lmtp+unix:run/lmtp", "'lmtp+unix:run/lmtp' is not lmtp+unix:/PATH"),
-        ("mbox:x", "'mbox:x' is not maildir:PATH, smtp://HOST:PORT"),
+        ("uucp:x", "'uucp:x' is none of maildir:PATH, mbox:PATH, smtp://HOST:PORT"),
     ],
 )
 def test_wrong(text: str, culprit: str) -> None:

@@ -94,6 +94,7 @@ class Webhook:
         concurrency: int = 10,
         tls: ssl.SSLContext | None = None,
         hostname: str | None = None,
+        envelope_to: bool = False,
         now: Now = utc_now,
     ) -> None:
         """Take the settings; connect to nothing."""
@@ -112,6 +113,7 @@ class Webhook:
         self._timeout: Final = timeout
         self._slots: Final = trio.CapacityLimiter(concurrency)
         self._hostname: Final = hostname or own_hostname()
+        self._envelope_to: Final = envelope_to
         self._now: Final = now
         self._quiet_until = float("-inf")
 
@@ -139,7 +141,7 @@ class Webhook:
 
     async def _response(self, attempt: Attempt, recipients: Sequence[Recipient]) -> HttpResponse:
         recipient = recipients[0] if self._per == "recipient" else None
-        copy = Copy(attempt.entry, recipient, self._hostname, keeps_crlf=True)
+        copy = Copy(attempt.entry, recipient, self._hostname, envelope_to=self._envelope_to, keeps_crlf=True)
         payload = PAYLOADS[self._format](copy, attempt.message, facts(attempt.entry, recipients))
         fields = await self._fields(payload, copy_id(attempt.queue_id, recipients))
         response = await self._client.post(fields, payload.pieces(), None)
