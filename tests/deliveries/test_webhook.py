@@ -178,7 +178,7 @@ async def test_retry_after(value: str) -> None:
      ("Sun, 01 Mar 2026 00:01:00", 0)],
 )  # fmt: skip
 def test_wait(text: str, seconds: float) -> None:
-    """Retry-After is a number or a date, at most a day; nonsense is none."""
+    """Retry-After is a number or a date (RFC 9110 section 10.2.3), at most a day; nonsense is none."""
     assert _webhook._wait(text, NOW) == seconds
 
 
