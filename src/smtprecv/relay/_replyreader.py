@@ -35,7 +35,7 @@ class ReplyReader:
         self._code = 0
         self._lines: list[bytes] = []
         self._size = 0
-        self.is_broken = False
+        self.is_broken: bool = False
 
     @property
     def has_unread(self) -> bool:
