@@ -66,6 +66,7 @@ def printed_programs() -> dict[str, str]:
             "README.md",
             "docs/coming-from-net-smtp-receive.md",
             "docs/operating.md",
+            "docs/deliveries.md",
             "docs/policies.md",
             "docs/sansio.md",
         )

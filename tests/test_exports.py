@@ -18,6 +18,19 @@ PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 
 BETWEEN_LAYERS = {
+    "smtprecv.dsn.Action",
+    "smtprecv.dsn.Original",
+    "smtprecv.dsn.Outcome",
+    "smtprecv.dsn.Notification",
+    "smtprecv.dsn.NotifyPolicy",
+    "smtprecv.dsn.Survey",
+    "smtprecv.dsn.delayed",
+    "smtprecv.dsn.notification",
+    "smtprecv.dsn.reportable",
+    "smtprecv.dsn.returns_all",
+    "smtprecv.dsn.settled",
+    "smtprecv.dsn.wanted",
+    "smtprecv.delivery.running",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
     "smtprecv.note.Notebook",
@@ -25,6 +38,24 @@ BETWEEN_LAYERS = {
     "smtprecv.policies.read_user",
     "smtprecv.policies.with_keys",
     "smtprecv.policies.without_user",
+    "smtprecv.relay.NOT_A_REPLY",
+    "smtprecv.relay.OUT_OF_STEP",
+    "smtprecv.relay.BareLineEnd",
+    "smtprecv.relay.DotStuffer",
+    "smtprecv.relay.Handover",
+    "smtprecv.relay.Handshake",
+    "smtprecv.relay.NextHop",
+    "smtprecv.relay.Phase",
+    "smtprecv.relay.ReplyReader",
+    "smtprecv.relay.Say",
+    "smtprecv.relay.SendMail",
+    "smtprecv.relay.SessionFailed",
+    "smtprecv.relay.Step",
+    "smtprecv.relay.Terms",
+    "smtprecv.relay.bdat",
+    "smtprecv.relay.must_inspect",
+    "smtprecv.relay.opening",
+    "smtprecv.relay.transaction",
     "smtprecv.resolver.Answer",
     "smtprecv.resolver.Resolver",
     "smtprecv.server.INHERITED",
@@ -36,13 +67,17 @@ BETWEEN_LAYERS = {
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
+    "smtprecv.trace.line_safe",
+    "smtprecv.trace.protocol_name",
     "smtprecv.trace.received_field",
     "smtprecv.trace.return_path_field",
     "smtprecv.trace.trace_fields",
+    "smtprecv.trace.word",
 }
 """What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
-how password files are written, how deliveries write trace fields, how a group of exceptions is told apart, how the DNS
-is asked, where octets are that pass without a queue."""
+how password files are written, how deliveries write trace fields, what they say to the next hop and when they are run,
+how a group of exceptions is told apart, how the DNS is asked, where octets are that
+pass without a queue."""
 
 MODULES = [
     module.name

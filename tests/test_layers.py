@@ -15,16 +15,16 @@ MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol"}),
     frozenset({"errors", "message", "hostname", "resolver", "sasl"}),
-    frozenset({"trace", "retry", "spool"}),
+    frozenset({"trace", "retry", "spool", "dsn", "relay"}),
     frozenset({"note", "delivery", "policy"}),
     frozenset({"queue", "server", "deliveries", "policies", "testing"}),
     frozenset({"__init__"}),
     frozenset({"cli", "__main__"}),
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
-PURE = frozenset({"protocol", "retry", "trace", "errors", "message", "sasl", "delivery", "policy"})
+PURE = frozenset({"protocol", "retry", "trace", "dsn", "errors", "message", "sasl", "relay", "delivery", "policy"})
 """The parts that import nothing outside the standard library; the others may import Trio, and nothing else."""
-OPTIONAL = {"resolver.py": "dns"}
+OPTIONAL = {"resolver.py": "dns", "deliveries/_http.py": "httpx2"}
 """The modules around what is optional, and the one package that each of them imports."""
 
 

@@ -6,8 +6,22 @@ mechanisms of AUTH for them, and ``testing`` holds contract suites for your own 
 """
 
 from smtprecv import protocol, sasl, testing
-from smtprecv.deliveries import Maildir
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
+from smtprecv.deliveries import (
+    Chooser,
+    Command,
+    Format,
+    Maildir,
+    Mbox,
+    Per,
+    Relay,
+    RelayTimeouts,
+    Route,
+    Router,
+    Webhook,
+    load_delivery,
+    verify_signature,
+)
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
@@ -68,6 +82,7 @@ from smtprecv.protocol import (
     Xtext,
 )
 from smtprecv.queue import Report, run_once, run_queue
+from smtprecv.relay import TlsMode
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.sasl import External, Identity, Password, ScramKeys
 from smtprecv.server import (
@@ -116,9 +131,11 @@ __all__ = [
     "Backoff",
     "Body",
     "ByMode",
+    "Chooser",
     "Claim",
     "Client",
     "ClientLookup",
+    "Command",
     "Config",
     "ConfigError",
     "ConnectPolicy",
@@ -127,6 +144,7 @@ __all__ = [
     "DeliverBy",
     "Delivery",
     "DeliveryCheck",
+    "DeliveryRun",
     "Dialect",
     "DirectIntake",
     "Dnsbl",
@@ -136,6 +154,7 @@ __all__ = [
     "Entry",
     "Envelope",
     "External",
+    "Format",
     "ForwardPath",
     "FreshMail",
     "Hello",
@@ -154,6 +173,7 @@ __all__ = [
     "MailPolicy",
     "Mailbox",
     "Maildir",
+    "Mbox",
     "Message",
     "MessagePolicy",
     "Network",
@@ -165,6 +185,7 @@ __all__ = [
     "OriginalRecipient",
     "Password",
     "PasswordFile",
+    "Per",
     "Policy",
     "QueueId",
     "Rate",
@@ -173,6 +194,8 @@ __all__ = [
     "RcptPolicy",
     "Recipient",
     "Redirect",
+    "Relay",
+    "RelayTimeouts",
     "Reply",
     "Report",
     "Ret",
@@ -180,6 +203,8 @@ __all__ = [
     "ReverseDns",
     "ReversePath",
     "Role",
+    "Route",
+    "Router",
     "RunInThread",
     "ScramKeys",
     "ScramPolicy",
@@ -198,12 +223,15 @@ __all__ = [
     "Status",
     "Tls",
     "TlsFiles",
+    "TlsMode",
     "TlsSource",
     "UnixListener",
+    "Webhook",
     "Xtext",
     "address_of",
     "all_entries",
     "listen",
+    "load_delivery",
     "on_authenticate",
     "on_connect",
     "on_data",
@@ -220,4 +248,5 @@ __all__ = [
     "sasl",
     "testing",
     "utc_now",
+    "verify_signature",
 ]

@@ -1,12 +1,13 @@
 """What a user implements to get mail: one method.
 
-``DeliveryCheck`` is for those who need it, beside ``Delivery`` and found by ``isinstance``.
+``DeliveryCheck`` and ``DeliveryRun`` are for those who need them, beside ``Delivery`` and found by ``isinstance``.
 None of it is inheritance: a class that has only ``deliver`` is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
@@ -92,3 +93,20 @@ class DeliveryCheck(Protocol):
         An exception counts as 451 for every pending recipient.
         """
         ...
+
+
+@runtime_checkable
+class DeliveryRun(Protocol):
+    """For a delivery that keeps something from one attempt to the next, such as connections."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Give the block in which whoever runs a queue holds all attempts.
+
+        It is entered once for each run, perhaps several at a time. Attempts outside of it must work too.
+        """
+        ...
+
+
+def running(delivery: Delivery) -> AbstractAsyncContextManager[None]:
+    """Give the block in which a run of the queue holds the attempts of this delivery."""
+    return delivery.running() if isinstance(delivery, DeliveryRun) else nullcontext()

@@ -1,7 +1,7 @@
 """The trace fields that a delivery puts on top of a message (RFC 5321 section 4.4).
 
 Pure. Its one rule: nothing that a client said can end a line, leave its clause or begin a
-comment. A word that came from outside passes ``_name`` or ``_line_safe`` before it is
+comment. A word that came from outside passes ``word`` or ``line_safe`` before it is
 written, and non-ASCII characters pass only where the client asked for SMTPUTF8. Lines end
 with CRLF; a delivery that stores LF converts the fields together with the message.
 """
@@ -14,12 +14,12 @@ from email.utils import format_datetime
 from typing import Final
 
 from smtprecv.message import Client
-from smtprecv.protocol import AddressLiteral, Dialect, Domain, Mailbox, MailParameters, Recipient, ReversePath, Tls
+from smtprecv.protocol import AddressLiteral, Dialect, Domain, Mailbox, Recipient, ReversePath, Tls
 from smtprecv.spool import Entry
 
 _LINE_SIZE: Final = 78  # RFC 5322 section 2.1.1: the length that a line SHOULD keep to
-_NAME_SIZE: Final = 255
-_NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_.:\u0080-\U0010ffff-]")  # the colon: IPv6 literals
+_WORD_SIZE: Final = 255
+_NOT_IN_WORD: Final = re.compile(r"[^A-Za-z0-9_.:\u0080-\U0010ffff-]")  # the colon: IPv6 literals
 
 
 def trace_fields(entry: Entry, recipient: Recipient, hostname: str) -> bytes:
@@ -51,10 +51,10 @@ def received_field(entry: Entry, hostname: str, recipient: Recipient | None = No
     is_utf8 = entry.envelope.parameters.smtputf8
     clauses = [
         *_from_clause(entry.client, is_utf8=is_utf8),
-        f"by {_name(hostname, is_utf8=is_utf8)}",
-        f"with {_protocol(entry.client, entry.envelope.parameters)}",
+        f"by {word(hostname, is_utf8=is_utf8)}",
+        f"with {protocol_name(entry)}",
         *_tls_comment(entry.client.session.tls),
-        f"id {_name(entry.queue_id, is_utf8=False)}",
+        f"id {word(entry.queue_id, is_utf8=False)}",
     ]
     if recipient is not None:
         clauses.append(f"for <{_address(recipient.forward_path.mailbox, is_utf8=is_utf8)}>")
@@ -78,19 +78,32 @@ def envelope_to_field(recipient: Recipient, *, is_utf8: bool = False) -> bytes:
     return _field("X-Envelope-To", [_address(recipient.forward_path.mailbox, is_utf8=is_utf8)])
 
 
+def word(text: str, *, is_utf8: bool = False) -> str:
+    """Make one word of what somebody calls himself; an address literal keeps its brackets."""
+    text = line_safe(text[:_WORD_SIZE], is_utf8=is_utf8)
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_NOT_IN_WORD.sub('?', text[1:-1])}]"
+    return _NOT_IN_WORD.sub("?", text) or "unknown"
+
+
+def line_safe(text: str, *, is_utf8: bool = False) -> str:
+    """Give the text with a question mark for each character that is not printable, or not ASCII but for ``is_utf8``."""
+    return "".join(c if c.isprintable() and (is_utf8 or c.isascii()) else "?" for c in text)
+
+
 def _from_clause(client: Client, *, is_utf8: bool) -> list[str]:
-    words = [f"from {_name(client.session.hello or 'unknown', is_utf8=is_utf8)}"]
-    host = "" if client.host is None else f"{_name(client.host, is_utf8=is_utf8)} "
+    words = [f"from {word(client.session.hello or 'unknown', is_utf8=is_utf8)}"]
+    host = "" if client.host is None else f"{word(client.host, is_utf8=is_utf8)} "
     if client.address is not None:
-        words.append(f"({host}{_name(str(AddressLiteral(client.address)), is_utf8=False)})")
+        words.append(f"({host}{word(str(AddressLiteral(client.address)), is_utf8=False)})")
     if client.ident is not None:
-        words.append(f"(ident {_name(client.ident, is_utf8=is_utf8)})")
+        words.append(f"(ident {word(client.ident, is_utf8=is_utf8)})")
     return words
 
 
-def _protocol(client: Client, parameters: MailParameters) -> str:
-    """Name the protocol (RFC 3848, RFC 6531 section 4.3)."""
-    session = client.session
+def protocol_name(entry: Entry) -> str:
+    """Name the protocol by which a message came (RFC 3848, RFC 6531 section 4.3)."""
+    session, parameters = entry.client.session, entry.envelope.parameters
     is_lmtp = session.dialect is Dialect.LMTP
     if not (session.is_extended or is_lmtp):
         return "SMTP"
@@ -101,7 +114,7 @@ def _protocol(client: Client, parameters: MailParameters) -> str:
 def _tls_comment(tls: Tls | None) -> list[str]:
     if tls is None:
         return []
-    words = (_name(tls.version, is_utf8=False), _name(tls.cipher, is_utf8=False))
+    words = (word(tls.version, is_utf8=False), word(tls.cipher, is_utf8=False))
     return [f"({' '.join(words)} {tls.bits} bits)"]
 
 
@@ -112,19 +125,7 @@ def _address(mailbox: Mailbox, *, is_utf8: bool) -> str:
         unicode = domain.unicode
         if unicode.isprintable() and Domain.from_text(unicode) == domain:
             mailbox = Mailbox(mailbox.local_part, Domain(unicode))
-    return _line_safe(str(mailbox), is_utf8=is_utf8)
-
-
-def _name(text: str, *, is_utf8: bool) -> str:
-    """Make one word of what somebody calls himself; an address literal keeps its brackets."""
-    text = _line_safe(text[:_NAME_SIZE], is_utf8=is_utf8)
-    if text.startswith("[") and text.endswith("]"):
-        return f"[{_NOT_IN_NAME.sub('?', text[1:-1])}]"
-    return _NOT_IN_NAME.sub("?", text) or "unknown"
-
-
-def _line_safe(text: str, *, is_utf8: bool) -> str:
-    return "".join(c if c.isprintable() and (is_utf8 or c.isascii()) else "?" for c in text)
+    return line_safe(str(mailbox), is_utf8=is_utf8)
 
 
 def _field(name: str, clauses: Iterable[str]) -> bytes:

@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import socket
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_type_hints
 
@@ -14,8 +15,9 @@ import pytest
 
 from smtprecv.cli import _arguments, main
 from smtprecv.cli._arguments import _SILENT, Options, parse_arguments
-from smtprecv.deliveries import Maildir
-from smtprecv.protocol import Config
+from smtprecv.deliveries import Command, Maildir, Mbox, Router, Webhook
+from smtprecv.delivery import Attempt
+from smtprecv.protocol import Config, Reply
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Networks
 
@@ -90,6 +92,53 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("mbox:{address}", Mbox),
+        ("command:procmail -a {recipient}", Command),
+        ("command:deliver -- {recipients}", Command),
+        ("https://hook.example/x=y:z#format=json&per=message&redirects=2&allow=10.0.0.0/8,fd00::/8", Webhook),
+        ("http://127.0.0.1/#allow=127.0.0.1", Webhook),
+        ("python:tests.cli.test_arguments:Mine", object),
+        ("a.example=maildir:m", Router),
+        ("[IPv6:2001:db8::1]=maildir:m", Router),
+        ("maildir:a=b", Maildir),
+    ],
+)
+def test_deliveries(text: str, kind: type) -> None:
+    """Each form of a delivery makes one of its kind."""
+    options = parse_arguments(["runqueue", "--queue", "q", "--deliver", text])
+    assert isinstance(options.delivery, kind)
+    assert options.delivery is not None
+
+
+class Mine:
+    """A delivery of a user."""
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        """Take all."""
+        return [Reply(250, "mine")] * len(attempt.recipients)
+
+
+def test_secret_file(tmp_path: Path) -> None:
+    """The secret of a web hook stands in a file, not on the command line."""
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    options = parse_arguments(["runqueue", "--queue", "q", "--deliver", f"https://x/#secret-file={tmp_path}/secret"])
+    assert isinstance(options.delivery, Webhook)
+    assert options.delivery._secret == "0123456789abcdef"  # noqa: S105  # no secret of ours
+
+
+def test_routes() -> None:
+    """Whatever stands first on the line, addresses go before domains, and those before what is for all."""
+    argv = ["--deliver", "mbox:rest", "--deliver", "B.example=mbox:b", "--deliver", "x@b.example=mbox:x"]
+    options = parse_arguments(["runqueue", "--queue", "q", *argv])
+    router = options.delivery
+    assert isinstance(router, Router)
+    paths = [route.delivery._template.prefix.name for route in router._routes if isinstance(route.delivery, Mbox)]
+    assert paths == ["x", "b", "rest"]
+
+
+@pytest.mark.parametrize(
     ("argv", "culprit"),
     [
         ([], "COMMAND"),
@@ -113,10 +162,26 @@ def test_deliver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ([*SERVE, "--log", "text:x"], "--log: 'text:x'"),
         ([*SERVE, "--log-name", "a b"], "--log-name: 'a b'"),
         ([*SERVE, "--log-facility", "post"], "--log-facility"),
-        ([*SERVE, "--deliver", "maildir"], "--deliver: 'maildir' is not maildir:PATH"),
+        ([*SERVE, "--deliver", "maildir"], "--deliver: 'maildir' is none of maildir:PATH, mbox:PATH, smtp:"),
         ([*SERVE, "--deliver", "maildir:"], "--deliver: 'maildir:'"),
-        ([*SERVE, "--deliver", "mbox:x"], "--deliver: 'mbox:x'"),
-        ([*SERVE, "--deliver", "maildir:/m/{user}"], "--deliver: maildir path '/m/{user}': {user} is unknown"),
+        ([*SERVE, "--deliver", "lpd:x"], "--deliver: 'lpd:x'"),
+        ([*SERVE, "--deliver", "mbox:x"], "--deliver: there are two deliveries for all recipients"),
+        ([*SERVE, "--deliver", "a.example=mbox:x", "--deliver", "A.example=mbox:y"], "two deliveries for a.example"),
+        ([*SERVE, "--deliver", "a b=mbox:x"], "--deliver: route 'a b' is no domain"),
+        ([*SERVE, "--deliver", "a.example=mbox"], "--deliver: 'mbox' is none of"),
+        ([*SERVE, "--deliver", "a.example=mbox:{user}"], "--deliver: path '{user}'"),
+        ([*SERVE, "--deliver", "a.example=command:x 'y"], '--deliver: command "x \'y": No closing quotation'),
+        ([*SERVE, "--deliver", "a.example=command:x --to={recipient}"], "{recipient} must be the whole argument"),
+        ([*SERVE, "--deliver", "a.example=http://192.0.2.1/"], "--deliver: 'http://192.0.2.1/' is not https"),
+        ([*SERVE, "--deliver", "a.example=https:"], "--deliver: 'https:' is none of"),
+        ([*SERVE, "--deliver", "a.example=https://x/#format=xml"], "'format' is not as it should be"),
+        ([*SERVE, "--deliver", "a.example=https://x/#per=day"], "'per' is not as it should be"),
+        ([*SERVE, "--deliver", "a.example=https://x/#redirects=-1"], "'redirects' is not as it should be"),
+        ([*SERVE, "--deliver", "a.example=https://x/#user=x"], "'user' is not as it should be"),
+        ([*SERVE, "--deliver", "a.example=https://x/#allow=x"], "--deliver: 'x' is not a network"),
+        ([*SERVE, "--deliver", "a.example=https://x/#secret-file=/nowhere/x"], "cannot be read from '/nowhere/x'"),
+        ([*SERVE, "--deliver", "a.example=python:no_such_mail:x"], "ModuleNotFoundError"),
+        ([*SERVE, "--deliver", "maildir:/m/{user}"], "--deliver: path '/m/{user}': {user} is unknown"),
         ([*SERVE, "--deliver", "maildir:~nobody-here/x"], "--deliver: "),
         ([*SERVE, "--hostname", "a_b"], "--hostname: 'a_b' is not a domain"),
         ([*SERVE, "--accept-domain", "a..b"], "--accept-domain: 'a..b'"),

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtprecv.deliveries import Maildir, _maildir
-from smtprecv.deliveries._maildir import LineEnds
+from smtprecv.deliveries._copy import LineEnds
 from smtprecv.deliveries._mailfile import MailFile
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import SpoolError

@@ -125,7 +125,7 @@ def test_port_in_use(served: Served, tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:0", "--max-recipients", "99"], "99"),
         (["--listen", "127.0.0.1:0", "--accept-domain", "not a domain"], "not a domain"),
         (["--listen", "127.0.0.1:0", "--accept-any", "--accept-domain", "example.org"], "--accept-domain"),
-        (["--listen", "127.0.0.1:0", "--deliver", "mbox:x"], "mbox:x"),
+        (["--listen", "127.0.0.1:0", "--deliver", "uucp:x"], "uucp:x"),
         (["--listen", "127.0.0.1:0", "--deliver", "maildir:{user}"], "{user}"),
         (["--listen", "127.0.0.1:0", "--retry-first", "1h", "--retry-max", "1m"], "retry"),
         (["--listen", "127.0.0.1:0", "--what"], "--what"),

@@ -22,6 +22,7 @@ from smtprecv import (
     Backoff,
     Client,
     ClientLookup,
+    Command,
     Delivery,
     DeliveryCheck,
     Dnsbl,
@@ -36,7 +37,10 @@ from smtprecv import (
     Limits,
     Listener,
     Mail,
+    Maildir,
+    Mbox,
     Message,
+    Networks,
     Password,
     PasswordFile,
     Policy,
@@ -49,12 +53,16 @@ from smtprecv import (
     Reply,
     RetryPolicy,
     ReverseDns,
+    Route,
+    Router,
     ScramKeys,
     ScramPolicy,
     Server,
     Spool,
     SpoolIntake,
+    Webhook,
     listen,
+    load_delivery,
     on_authenticate,
     on_mail,
     on_rcpt,
@@ -196,6 +204,16 @@ class Hourly:
 
 delivery: Delivery = Rows()
 check: DeliveryCheck = Rows()
+deliveries: list[Delivery] = [
+    Maildir("mail/{address}"),
+    Mbox("mail/{local_part}", lock_timeout=5),
+    Command("filter", "{recipient}", timeout=60, concurrency=2),
+    Webhook("https://hook.example/", format="json", per="message", allowed=Networks.of("192.0.2.0/24")),
+    Router(Route(Rows(), "example.com"), Route(Rows(), lambda entry, recipient: entry.size > 9 and bool(recipient))),
+    load_delivery("module:name"),
+]
+Webhook("https://hook.example/", format="xml")  # type: ignore[arg-type]
+Router(Rows())  # type: ignore[arg-type]
 policies: list[Policy] = [
     Ours(),
     only_ours,

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final, NoReturn, final
 
 from smtprecv.cli._log import FACILITIES, LogTarget, read_log_name, read_log_target
+from smtprecv.cli._routes import AddRoutes, read_routes
 from smtprecv.cli._terminal import printable
 from smtprecv.cli._values import (
+    FORMS,
     MakeDelivery,
     read_address,
-    read_delivery,
     read_duration,
     read_host,
     read_number,
@@ -243,24 +244,25 @@ def _add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
-    text = "where mail goes; {domain}, {local_part} and {address} in PATH are the recipient's"
-    _add_where(parser, text, is_required=is_required)
+    text = "{domain}, {local_part} and {address} in the PATH of a Maildir are the recipient's"
+    _add_where(parser, f"where mail goes; {text}", is_required=is_required)
     add = parser.add_argument
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
-    for name, default, text in _DURATIONS:
+    for name, default, what in _DURATIONS:
         add(
             f"--{name}",
             metavar="DURATION",
             type=value(read_duration),
             default=default,
-            help=f"{text}, default {default}",
+            help=f"{what}, default {default}",
         )
 
 
 def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
     add = parser.add_argument
-    add("--deliver", required=is_required, metavar="maildir:PATH", type=value(read_delivery), help=text)
+    add("--deliver", required=is_required, metavar="[TO=]DELIVERY", type=value(read_routes), action=AddRoutes,
+        help=f"{text}: {FORMS}; may be repeated, TO is a DOMAIN, .DOMAIN or ADDRESS whose mail goes there")  # fmt: skip
     add("--hostname", metavar="NAME", type=value(read_host), default=own_hostname(),
         help="this receiver's own name, default %(default)s")  # fmt: skip
 

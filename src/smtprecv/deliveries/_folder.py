@@ -40,10 +40,11 @@ class _Component:
     before: str
     field: str | None
     after: str
+    spare: int
 
     @property
     def room(self) -> int:
-        return NAME_SIZE - len(os.fsencode(self.before + self.after))
+        return NAME_SIZE - self.spare - len(os.fsencode(self.before + self.after))
 
     def expand(self, mailbox: Mailbox) -> str:
         if self.field is None:
@@ -61,15 +62,15 @@ class FolderTemplate:
     or ``..`` behind a placeholder.
     """
 
-    def __init__(self, template: str | Path) -> None:
-        """Read the template."""
+    def __init__(self, template: str | Path, spare: int = 0) -> None:
+        """Read the template; each name that it makes is ``spare`` octets shorter than a file name may be."""
         text = str(template)
         if not text or "\0" in text:
             raise _error(text, "it is not a path")
         parts = Path(text).absolute().parts
         fixed = next((index for index, part in enumerate(parts) if "{" in part or "}" in part), len(parts))
         self.prefix: Final = Path(*parts[:fixed])
-        self._components: Final = [_component(text, part) for part in parts[fixed:]]
+        self._components: Final = [_component(text, part, spare) for part in parts[fixed:]]
 
     def folder(self, mailbox: Mailbox) -> Path:
         """Give the folder of a recipient."""
@@ -98,11 +99,11 @@ def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{octet:02X}" for octet in match[0].encode())
 
 
-def _component(template: str, text: str) -> _Component:
+def _component(template: str, text: str, spare: int) -> _Component:
     match = _COMPONENT.fullmatch(text)
     if match is None:
         raise _error(template, f"{text!r} must have one placeholder at most, and no stray braces")
-    component = _Component(match["before"], match["field"], match["after"] or "")
+    component = _Component(match["before"], match["field"], match["after"] or "", spare)
     if component.field is not None and component.field not in _FIELDS:
         known = ", ".join(f"{{{name}}}" for name in _FIELDS)
         raise _error(template, f"{{{component.field}}} is unknown, there are {known}")
@@ -114,4 +115,4 @@ def _component(template: str, text: str) -> _Component:
 
 
 def _error(template: str, reason: str) -> ConfigError:
-    return ConfigError(f"maildir path {template!r}: {reason}")
+    return ConfigError(f"path {template!r}: {reason}")

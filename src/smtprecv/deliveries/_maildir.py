@@ -8,38 +8,29 @@ in threads; a message up to 1 MiB takes one hop for each recipient.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, final
 
 import trio
 
+from smtprecv.deliveries._copy import Copy, copy_id
 from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import MailFile, is_placed, prepare
+from smtprecv.deliveries._trouble import trouble
 from smtprecv.delivery import Attempt
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
-from smtprecv.protocol import Body, EnhancedStatus, Recipient, Reply
+from smtprecv.protocol import EnhancedStatus, Recipient, Reply
 from smtprecv.spool import Entry, RunInThread
-from smtprecv.trace import divider, envelope_to_field, trace_fields
 
 _T = TypeVar("_T")
 
 _BATCH_SIZE: Final = 1024 * 1024
-_HASH_SIZE: Final = 16
 _HOST_SIZE: Final = 128
 _PREPARED_SIZE: Final = 10_000
 _DELIVERED: Final = Reply(250, "delivered", EnhancedStatus(2, 0, 0))
-
-# Our fault is never a permanent refusal.
-_STATUSES: Final[Mapping[int | None, tuple[int, EnhancedStatus]]] = {
-    errno.ENOSPC: (452, EnhancedStatus(4, 3, 1)),
-    errno.EDQUOT: (452, EnhancedStatus(4, 2, 2)),
-}
-_OTHER_STATUS: Final = (451, EnhancedStatus(4, 3, 0))
 
 
 @final
@@ -98,11 +89,9 @@ class Maildir:
                 await self._place(attempt, recipient, folder)
         except OSError as error:
             self._prepared.discard(folder)
-            code, status = _STATUSES.get(error.errno, _OTHER_STATUS)
-            return Reply(code, error.strerror or str(error), status)
+            return trouble(error)
         except SpoolError as error:
-            code, status = _OTHER_STATUS
-            return Reply(code, str(error), status)
+            return trouble(error)
         return _DELIVERED
 
     async def _place(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
@@ -113,25 +102,19 @@ class Maildir:
 
     async def _write(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
         """Write and place one file, with as many hops into a thread as the message has batches."""
-        line_ends = LineEnds(attempt.envelope.parameters.body)
         file = MailFile(folder, _name_prefix(attempt.entry, recipient) + _escaped_host(self._hostname))
-        trace = trace_fields(attempt.entry, recipient, self._hostname)
-        if self._envelope_to:
-            trace += envelope_to_field(recipient, is_utf8=attempt.envelope.parameters.smtputf8)
+        copy = Copy(attempt.entry, recipient, self._hostname, envelope_to=self._envelope_to)
         batch: list[bytes] = []
         batch_size = 0
         try:
-            async with attempt.message.chunks() as chunks:
-                async for chunk in chunks:
-                    if trace:
-                        batch.append(line_ends.convert(trace + divider(chunk)))
-                        trace = b""
-                    batch.append(line_ends.convert(chunk))
-                    batch_size += len(chunk)
+            async with copy.pieces(attempt.message) as pieces:
+                async for piece in pieces:
+                    batch.append(piece)
+                    batch_size += len(piece)
                     if batch_size >= _BATCH_SIZE:
                         await self._run(partial(file.write, batch))
                         batch, batch_size = [], 0
-            await self._run(partial(file.place, [*batch, line_ends.convert(trace), line_ends.rest()]))
+            await self._run(partial(file.place, batch))
         finally:
             if file.is_open:
                 with trio.CancelScope(shield=True):
@@ -143,33 +126,9 @@ class Maildir:
         self._prepared.add(folder)
 
 
-@final
-class LineEnds:
-    """Turns the CRLF of mail data into LF, however it is cut into pieces; BODY=BINARYMIME is left as it is."""
-
-    def __init__(self, body: Body) -> None:
-        """Begin a message."""
-        self._is_binary = body is Body.BINARY_MIME
-        self._held = b""
-
-    def convert(self, octets: bytes) -> bytes:
-        """Give the next piece; a CR at its end waits for what follows."""
-        if self._is_binary:
-            return octets
-        octets = self._held + octets
-        self._held = b"\r" if octets.endswith(b"\r") else b""
-        return octets.removesuffix(b"\r").replace(b"\r\n", b"\n")
-
-    def rest(self) -> bytes:
-        """Give what still waits at the end of the message."""
-        held, self._held = self._held, b""
-        return held
-
-
 def _name_prefix(entry: Entry, recipient: Recipient) -> str:
     """Name the delivery: when the message came, which it is, and whose copy, with no reference to the attempt."""
-    digest = hashlib.sha256(str(recipient).encode()).hexdigest()[:_HASH_SIZE]
-    return f"{int(entry.received.timestamp())}.{entry.queue_id}{digest}."
+    return f"{int(entry.received.timestamp())}.{copy_id(entry.queue_id, [recipient])}."
 
 
 def _escaped_host(hostname: str) -> str:

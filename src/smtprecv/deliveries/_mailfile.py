@@ -60,8 +60,13 @@ def prepare(folder: Path, prefix: Path) -> None:
 
     The names of folders that exist are fsynced too: who made them may have been killed before that.
     """
+    make_folders([*reversed(folder.parents), folder, folder / "tmp", folder / "cur", folder / "new"], prefix)
+
+
+def make_folders(paths: Iterable[Path], prefix: Path) -> None:
+    """Make those folders, outer ones first, that are missing, and put all names below ``prefix`` on disk."""
     changed: dict[Path, None] = {}
-    for path in (*reversed(folder.parents), folder, folder / "tmp", folder / "cur", folder / "new"):
+    for path in paths:
         is_missing = not path.is_dir()
         if is_missing:
             path.mkdir(mode=0o700, exist_ok=True)

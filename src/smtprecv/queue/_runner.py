@@ -17,7 +17,7 @@ from typing import Final, NoReturn, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, running
 from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.note import Notebook
@@ -68,7 +68,7 @@ async def run_queue(
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
     run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
-    async with spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
+    async with running(delivery), spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
         nursery.start_soon(run.deliver_due, nursery)
         nursery.start_soon(run.recover)
         task_status.started()
@@ -95,13 +95,14 @@ async def run_once(
     SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
     """
     run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
-    if ids is not None:
-        await run.attempt_named(ids)
-    else:
-        started = now()
-        # What was redirected is still due; what was deferred is not.
-        while await run.attempt_due(started):
-            pass
+    async with running(delivery):
+        if ids is not None:
+            await run.attempt_named(ids)
+        else:
+            started = now()
+            # What was redirected is still due; what was deferred is not.
+            while await run.attempt_due(started):
+                pass
     return run.report
 
 

@@ -1,6 +1,7 @@
 """Checks that users hold their own parts to, in their own tests."""
 
+from smtprecv.testing._delivery import Copies, OpenDelivery, check_delivery
 from smtprecv.testing._dialogue import play
 from smtprecv.testing._spool import OpenSpool, check_spool
 
-__all__ = ["OpenSpool", "check_spool", "play"]
+__all__ = ["Copies", "OpenDelivery", "OpenSpool", "check_delivery", "check_spool", "play"]
