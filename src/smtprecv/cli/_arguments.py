@@ -262,7 +262,7 @@ def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None
     add = parser.add_argument
     add("--bounce", metavar="DELIVERY", type=value(read_delivery),
         help="tell senders what became of their mail; the reports go there, in any form that --deliver has; "
-        "by default nobody is told, and who has failed stays in the queue")  # fmt: skip
+        "without it nobody is told, and who has failed stays in the queue")  # fmt: skip
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
     for name, default, what in _DURATIONS:
