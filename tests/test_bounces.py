@@ -21,9 +21,12 @@ from smtprecv.deliveries import Relay, Route, Router
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.message import QueueId, Redirect
 from smtprecv.protocol import (
+    ByMode,
+    DeliverBy,
     Dialect,
     EnhancedStatus,
     Envelope,
+    MailParameters,
     Notify,
     RcptParameters,
     Reply,
@@ -65,7 +68,12 @@ def answering(**replies: Reply) -> Scripted:
 
 
 async def accept(
-    spool: Spool, *addresses: str, notify: frozenset[Notify] | None = None, octets: bytes = BODY, is_null: bool = False
+    spool: Spool,
+    *addresses: str,
+    notify: frozenset[Notify] | None = None,
+    octets: bytes = BODY,
+    is_null: bool = False,
+    deliver_by: DeliverBy | None = None,
 ) -> QueueId:
     """Accept a message from <a@example.com> to these."""
     made = envelope(*addresses)
@@ -73,7 +81,8 @@ async def accept(
     path = ReversePath(None) if is_null else made.reverse_path
     draft = await spool.begin(now())
     await draft.write(octets)
-    return (await draft.commit(CLIENT, replace(made, reverse_path=path, recipients=recipients), now())).queue_id
+    made = Envelope(path, MailParameters(deliver_by=deliver_by), recipients)
+    return (await draft.commit(CLIENT, made, now())).queue_id
 
 
 async def one_pass(spool: Spool, delivery: Delivery, postbox: Postbox) -> Sequence[Entry]:
@@ -139,6 +148,18 @@ async def test_delay_is_told_once(tmp_path: Path, autojump_clock: trio.testing.M
         assert 4 * HOUR <= postbox.times[0] <= 6 * HOUR
         until = entry.received + Backoff().give_up_after
         assert f"{until:%d %b %Y %H:%M:%S}" in postbox.reports[0].decode()
+
+
+async def test_a_time_to_be_told(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """RFC 2852 section 4: with mode N the sender is told behind the time that he set; the message is still tried."""
+    postbox = Postbox()
+    async with opened(tmp_path) as spool, running(spool, answering(b=LATER), postbox):
+        for mode in ByMode:
+            await accept(spool, "b@example.com", deliver_by=DeliverBy(600, mode))
+        await trio.sleep(HOUR)
+        [entry] = await spool.entries()
+    assert sorted(action for report in postbox.told for _, action, _ in report) == ["delayed", "failed"]
+    assert len(entry.pending) == 1
 
 
 @pytest.mark.parametrize(

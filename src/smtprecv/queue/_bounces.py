@@ -1,7 +1,8 @@
 """Reports to senders: when the queue makes one, and how it gets into the spool.
 
 ``dsn`` knows who is told of what and how a report looks; here it meets a spool, a clock and chance. Its one rule: a
-report is accepted in the transaction that ends the recipient it tells of, so that there are both or neither.
+report is accepted in the transaction that ends the recipient it tells of, so that there are both or neither
+(RFC 5321 section 6.1).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from smtprecv.dsn import (
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.protocol import ByMode, EnhancedStatus, Reply
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status
 
@@ -105,9 +106,10 @@ class Reporter:
         if self.bounces is None or after.envelope.reverse_path.is_null:
             return Result(after)
         policy = self.bounces.policy
+        # RFC 3461 section 5.2
         ended = [self._as_known(after, outcome) for outcome in settled(before, after, policy=policy)]
         late: Sequence[Outcome] = ()
-        if after.warned is None and now - after.received >= self.bounces.warn_after:
+        if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
             late = delayed(after, self._retried_until(after), policy=policy)
         warned = now if late else after.warned
         outcomes = (*(outcome for outcome in ended if outcome is not None), *late)
@@ -200,6 +202,14 @@ def _returned(before: Entry, after: Entry) -> Entry:
         for standing in after.standings
     )
     return replace(after, standings=standings)
+
+
+def _patience(entry: Entry, warn_after: dt.timedelta) -> dt.timedelta:
+    """Give the age from which on a message is late: its sender may have said so (RFC 2852 section 4)."""
+    limit = entry.envelope.parameters.deliver_by
+    if limit is None or limit.mode is not ByMode.NOTIFY:
+        return warn_after
+    return min(warn_after, dt.timedelta(seconds=limit.seconds))
 
 
 async def _surveyed(message: Message, *, is_all: bool) -> Original | None:
