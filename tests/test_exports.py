@@ -22,7 +22,6 @@ BETWEEN_LAYERS = {
     "smtprecv.dsn.Original",
     "smtprecv.dsn.Outcome",
     "smtprecv.dsn.Notification",
-    "smtprecv.dsn.NotifyPolicy",
     "smtprecv.dsn.Survey",
     "smtprecv.dsn.delayed",
     "smtprecv.dsn.notification",

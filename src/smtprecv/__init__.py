@@ -21,7 +21,8 @@ from smtprecv.deliveries import (
     load_delivery,
     verify_signature,
 )
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryRun
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
+from smtprecv.dsn import NotifyPolicy
 from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
@@ -81,7 +82,7 @@ from smtprecv.protocol import (
     Tls,
     Xtext,
 )
-from smtprecv.queue import Report, run_once, run_queue
+from smtprecv.queue import Bounces, Report, run_once, run_queue
 from smtprecv.relay import TlsMode
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.sasl import External, Identity, Password, ScramKeys
@@ -130,6 +131,7 @@ __all__ = [
     "AuthPolicy",
     "Backoff",
     "Body",
+    "Bounces",
     "ByMode",
     "Chooser",
     "Claim",
@@ -144,6 +146,7 @@ __all__ = [
     "DeliverBy",
     "Delivery",
     "DeliveryCheck",
+    "DeliveryReports",
     "DeliveryRun",
     "Dialect",
     "DirectIntake",
@@ -181,6 +184,7 @@ __all__ = [
     "Note",
     "NoteCodec",
     "Notify",
+    "NotifyPolicy",
     "Now",
     "OriginalRecipient",
     "Password",

@@ -1,7 +1,7 @@
 """What a user implements to get mail: one method.
 
-``DeliveryCheck`` and ``DeliveryRun`` are for those who need them, beside ``Delivery`` and found by ``isinstance``.
-None of it is inheritance: a class that has only ``deliver`` is complete.
+``DeliveryCheck``, ``DeliveryReports`` and ``DeliveryRun`` are for those who need them, beside ``Delivery`` and found by
+``isinstance``. None of it is inheritance: a class that has only ``deliver`` is complete.
 """
 
 from __future__ import annotations
@@ -91,6 +91,19 @@ class DeliveryCheck(Protocol):
         Asked for each pending recipient before every attempt but the very first of a message: that one
         can't repeat an attempt which a crash cut short.
         An exception counts as 451 for every pending recipient.
+        """
+        ...
+
+
+@runtime_checkable
+class DeliveryReports(Protocol):
+    """For a delivery that hands mail to a mail system which tells the sender of its success itself."""
+
+    def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
+        """Say whether a 2yz for this recipient is reported by who has the message now, so that the queue does not.
+
+        Asked for recipients whose sender wants to hear of success; a reply with status 2.1.9 is reported in any case,
+        as relayed (RFC 3461 section 5.2.2).
         """
         ...
 

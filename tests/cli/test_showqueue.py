@@ -164,6 +164,8 @@ def test_json() -> None:
         },
         "last_attempt": "2026-02-03T04:05:06+00:00",
         "next_attempt": "2026-02-03T04:10:06+00:00",
+        "warned": None,
+        "report_of": None,
         "error": "Boom\nforged",
         "recipients": [
             {

@@ -279,11 +279,11 @@ async def test_an_accepted_body_is_never_removed(tmp_path: Path, monkeypatch: py
     async with opened(tmp_path) as spool:
         do_accept = SqliteSpool.accept
 
-        async def fail_behind(self: SqliteSpool, entry: Entry, body: StoredBody) -> None:
-            await do_accept(self, entry, body)
+        async def fail_behind(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Entry | None) -> bool:
+            await do_accept(self, entry, body, outcome)
             raise KeyError(0)
 
-        async def fail_before(self: SqliteSpool, entry: Entry, body: StoredBody) -> None:
+        async def fail_before(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Entry | None) -> bool:
             raise KeyError(0)
 
         for defect in (fail_behind, fail_before):

@@ -170,6 +170,51 @@ async def test_an_outcome_that_was_not_recorded(tmp_path: Path) -> None:
         assert (list(await spool.entries()), bodies(tmp_path)) == ([], [])
 
 
+async def report(spool: Spool, outcome: Entry, octets: bytes) -> Entry | None:
+    """Record an outcome with a report of it."""
+    draft = await spool.begin(NOON)
+    await draft.write(octets)
+    return await draft.commit_report(outcome, CLIENT, ENVELOPE, NOON)
+
+
+@pytest.mark.parametrize("failing", ["COMMIT", "INSERT INTO message", "UPDATE message SET owner"])
+@pytest.mark.parametrize("octets", [SMALL, LARGE])
+async def test_a_report_and_its_outcome_are_one_transaction(tmp_path: Path, octets: bytes, failing: str) -> None:
+    """Where either fails there is neither, the claim stands, and doing it again makes both, once."""
+    disk = Disk()
+    async with opened(tmp_path, disk.options()) as spool:
+        entry = await accept(spool)
+        (claim,) = await spool.claim(LATE, 1)
+        disk.failing[failing] = sqlite3.SQLITE_IOERR
+        with pytest.raises(SpoolError):
+            await report(spool, claim.entry.given_up(), octets)
+        disk.failing.clear()
+        assert list(await spool.entries()) == [entry]
+        assert list(await spool.claim(LATE, 1)) == []
+        told = await report(spool, claim.entry.given_up(), octets)
+        assert list(await spool.entries()) == [claim.entry.given_up(), told]
+        assert await report(spool, claim.entry.given_up(), octets) is None
+        assert len(await spool.entries()) == 2
+        assert len(bodies(tmp_path)) == (octets is LARGE)
+
+
+async def test_a_report_has_room_in_the_reserve(tmp_path: Path) -> None:
+    """Where no message is taken any more a small report is, as an outcome is; what needs a file is not."""
+    disk = Disk()
+    async with opened(tmp_path, disk.options()) as spool:
+        await accept(spool)
+        (claim,) = await spool.claim(LATE, 1)
+        disk.room = 0
+        with pytest.raises(SpoolFull):
+            await accept(spool)
+        with pytest.raises(SpoolFull):
+            await report(spool, claim.entry.given_up(), LARGE)
+        draft = await spool.begin(NOON, is_reserved=True)
+        await draft.write(LARGE)
+        assert await draft.commit_report(claim.entry.given_up(), CLIENT, ENVELOPE, NOON) is not None
+    assert bodies(tmp_path) == []
+
+
 async def test_an_outcome_that_nobody_waits_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Recording what is not claimed here changes nothing, and is logged."""
     async with opened(tmp_path) as spool:

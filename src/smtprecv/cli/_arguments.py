@@ -19,6 +19,7 @@ from smtprecv.cli._values import (
     FORMS,
     MakeDelivery,
     read_address,
+    read_delivery,
     read_duration,
     read_host,
     read_number,
@@ -31,6 +32,7 @@ from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
 from smtprecv.policies import read_user
 from smtprecv.protocol import Config
+from smtprecv.queue import Bounces
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Network, parse_network
 
@@ -51,6 +53,8 @@ class Options(argparse.Namespace):
     log_facility: str
     queue: Path
     deliver: MakeDelivery | None
+    bounce: MakeDelivery | None
+    warn_after: dt.timedelta
     envelope_to: bool
     hostname: str
     stdio: bool
@@ -91,6 +95,14 @@ class Options(argparse.Namespace):
     def delivery(self) -> Delivery | None:
         """The delivery that the arguments describe; None without ``--deliver``."""
         return None if self.deliver is None else self.deliver(hostname=self.hostname, envelope_to=self.envelope_to)
+
+    @property
+    def bounces(self) -> Bounces | None:
+        """The reports that the arguments describe; None without ``--bounce``."""
+        if self.bounce is None:
+            return None
+        delivery = self.bounce(hostname=self.hostname, envelope_to=self.envelope_to)
+        return Bounces(delivery, self.hostname, self.warn_after)
 
     @property
     def backoff(self) -> Backoff:
@@ -206,7 +218,8 @@ def _add_showqueue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
         "The keys of an object are id, size, arrival, sender, body, smtputf8, ret, envid, deliver_by, priority, "
-        "require_tls, auth, client, last_attempt, next_attempt, error and recipients; those of a client are address, "
+        "require_tls, auth, client, last_attempt, next_attempt, warned, report_of, error and recipients; those of a "
+        "client are address, "
         "port, host, ident, dialect, hello, tls (version, cipher, bits, client_name) and identity; those of a "
         "recipient are address, original, notify, orcpt, status, attempts, last_reply and next_attempt. What was not "
         "given is null; envid and orcpt are as the client wrote them, and notify is empty for NEVER."
@@ -247,6 +260,9 @@ def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None
     text = "{domain}, {local_part} and {address} in the PATH of a Maildir are the recipient's"
     _add_where(parser, f"where mail goes; {text}", is_required=is_required)
     add = parser.add_argument
+    add("--bounce", metavar="DELIVERY", type=value(read_delivery),
+        help="tell senders what became of their mail; the reports go there, in any form that --deliver has; "
+        "without it nobody is told, and who has failed stays in the queue")  # fmt: skip
     add("--envelope-to", action="store_true",
         help="add an X-Envelope-To field to each copy; it tells for whom the copy is, of blind copies too")  # fmt: skip
     for name, default, what in _DURATIONS:
@@ -293,4 +309,5 @@ _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
     ("retry-first", "5m", "the wait after the first failure; each next one is twice as long"),
     ("retry-max", "4h", "the longest wait"),
     ("give-up", "5d", "the age past which a message is not tried again"),
+    ("warn-after", "4h", "the age from which on its sender is warned that it is late, with --bounce"),
 )

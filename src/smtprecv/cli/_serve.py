@@ -18,7 +18,7 @@ from smtprecv.cli._receiver import prepare_server, refuse_contradictions, refuse
 from smtprecv.cli._stdio import standard_stream
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
-from smtprecv.queue import run_once, run_queue
+from smtprecv.queue import Bounces, run_once, run_queue
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Listener, Role, Server, address_of, listen, raise_file_limit
 from smtprecv.spool import Spool, open_spool
@@ -37,7 +37,7 @@ async def serve(options: Options) -> int:
     OSError for an address that cannot be listened on.
     """
     refuse_contradictions(options)
-    delivery, retry = _delivery(options), options.backoff
+    delivery, retry, bounces = _delivery(options), options.backoff, options.bounces
     limits = _limits(options)
     make_server = prepare_server(options, limits)
     stream = standard_stream() if options.stdio else None
@@ -51,11 +51,11 @@ async def serve(options: Options) -> int:
                     scope = nursery.cancel_scope
                     nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
                     if delivery is not None and stream is None:
-                        nursery.start_soon(_run_queue, spool, delivery, retry)
+                        nursery.start_soon(_run_queue, spool, delivery, retry, bounces)
                     await (_receive(server, listening) if stream is None else server.talk(stream))
                     scope.cancel()
                 if delivery is not None and not is_stopped.is_set():
-                    await _run_once(ends, spool, delivery, retry)
+                    await _run_once(ends, spool, delivery, retry, bounces)
     return 0
 
 
@@ -107,15 +107,15 @@ async def _receive(server: Server, listening: Sequence[Listening]) -> None:
                 _log.info("listening on %s%s", address, each.remark)
 
 
-async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff) -> None:
-    await run_queue(spool, delivery, retry)
+async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
+    await run_queue(spool, delivery, retry, bounces=bounces)
 
 
-async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff) -> None:
+async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
-        await run_once(spool, delivery, retry)
+        await run_once(spool, delivery, retry, bounces=bounces)
         nursery.cancel_scope.cancel()
 
 

@@ -103,6 +103,8 @@ def json_object(entry: Entry) -> Json:
         "client": _json_client(entry.client),
         "last_attempt": _iso(entry.attempted),
         "next_attempt": _iso(entry.due),
+        "warned": _iso(entry.warned),
+        "report_of": entry.report_of,
         "error": entry.error,
         "recipients": [_json_standing(standing, _next_attempt(entry, standing)) for standing in entry.standings],
     }

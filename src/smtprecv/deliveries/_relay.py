@@ -25,6 +25,7 @@ from smtprecv.message import Message, Now, utc_now
 from smtprecv.protocol import Dialect, EnhancedStatus, LocalProtocolError, Recipient, Reply
 from smtprecv.relay import Handover, SessionFailed, Terms, TlsMode, must_inspect, opening, transaction
 from smtprecv.sasl import Password
+from smtprecv.spool import Entry
 from smtprecv.trace import divider, received_field
 
 _CANCELLED: Final = Reply(451, "the attempt was broken off", EnhancedStatus(4, 3, 2))
@@ -84,6 +85,10 @@ class Relay:
     def running(self) -> AbstractAsyncContextManager[None]:
         """Keep idle connections during the block, and say QUIT on them at its end."""
         return self._pool.running()
+
+    def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
+        """Say that an SMTP server that has DSN reports itself; one that has none answers 2.1.9 here, by LMTP nobody."""
+        return self._terms.dialect is Dialect.SMTP
 
     async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
         """Hand the message on to the pending recipients, in as many transactions as the next hop needs."""

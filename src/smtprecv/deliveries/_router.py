@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports
 from smtprecv.errors import ConfigError
 from smtprecv.message import Redirect
 from smtprecv.note import JsonNote, Notebook
@@ -97,6 +97,14 @@ class Router:
             if route.is_for(entry, recipient):
                 delivery = route.delivery
                 return isinstance(delivery, DeliveryCheck) and await delivery.is_delivered(entry, recipient)
+        return False
+
+    def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
+        """Ask the delivery of the route, if it can tell."""
+        for route in self._routes:
+            if route.is_for(entry, recipient):
+                delivery = route.delivery
+                return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
         return False
 
     def _parties(self, entry: Entry) -> Mapping[int, Mapping[int, Standing]]:

@@ -112,7 +112,7 @@ def settled(
     ``success``: what a 2yz meant: DELIVERED; RELAYED where the next hop has no DSN (RFC 3461 section 5.2.2); None where
     it has, and reports itself. ``remote`` is as for Outcome. ``after`` must still hold whoever has ended, its new
     standings and those of ``before`` that it did not touch. Several mailboxes in the place of one recipient are
-    reported as a success when the last of them has the message, and never if one of them failed.
+    reported as a success when the last of them has the message, and never if one of them failed; as a failure once.
     """
     known = {id(standing) for standing in before.standings}
     behind: defaultdict[ForwardPath, list[Standing]] = defaultdict(list)
@@ -147,7 +147,8 @@ def returns_all(
 
 def _action(standing: Standing, behind: Sequence[Standing], success: Action | None) -> Action | None:
     if standing.status is Status.FAILED:
-        return Action.FAILED
+        # Who was told that a recipient failed is not told again of another mailbox behind it.
+        return None if any(each.status is Status.RETURNED for each in behind) else Action.FAILED
     if success is None or any(each.status is not Status.DELIVERED for each in behind):
         return None
     # RFC 3461 section 5.2.7.3: an alias with several mailboxes.

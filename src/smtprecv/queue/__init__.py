@@ -1,6 +1,7 @@
-"""The runner of the queue, and what a pass of it has done."""
+"""The runner of the queue, the reports that it makes, and what a pass of it has done."""
 
+from smtprecv.queue._bounces import Bounces
 from smtprecv.queue._report import Report
 from smtprecv.queue._runner import run_once, run_queue
 
-__all__ = ["Report", "run_once", "run_queue"]
+__all__ = ["Bounces", "Report", "run_once", "run_queue"]

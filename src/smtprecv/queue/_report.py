@@ -33,12 +33,15 @@ class Report:
             delivered=self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
             # Those that a redirect has put there have no reply yet, and are still to be tried.
             deferred=self.deferred + sum(standing.last is not None for standing in after.pending),
-            failed=self.failed + _count(after, Status.FAILED) - _count(before, Status.FAILED),
+            failed=self.failed + _count(after, *_FAILED) - _count(before, *_FAILED),
         )
 
 
-def _count(entry: Entry, status: Status) -> int:
-    return sum(standing.status is status for standing in entry.standings)
+_FAILED: Final = (Status.FAILED, Status.RETURNED)
+
+
+def _count(entry: Entry, *statuses: Status) -> int:
+    return sum(standing.status in statuses for standing in entry.standings)
 
 
 def log_outcome(before: Entry, after: Entry) -> None:
@@ -60,4 +63,5 @@ _OUTCOMES: Final = {
     Status.DELIVERED: (logging.INFO, "delivered"),
     Status.PENDING: (logging.INFO, "deferred"),
     Status.FAILED: (logging.WARNING, "failed"),
+    Status.RETURNED: (logging.WARNING, "failed"),
 }

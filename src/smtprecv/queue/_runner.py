@@ -17,11 +17,12 @@ from typing import Final, NoReturn, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, running
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
 from smtprecv.errors import ConfigError, SpoolError, cancellation_in
 from smtprecv.message import Now, QueueId, utc_now
 from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
+from smtprecv.queue._bounces import Bounces, Reporter, Result
 from smtprecv.queue._report import Report, log_outcome
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool
@@ -56,6 +57,7 @@ async def run_queue(
     now: Now = utc_now,
     concurrency: int = 20,
     local_error: Reply = _LOCAL_ERROR,
+    bounces: Bounces | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Deliver what is accepted and what is due, for as long as it is not cancelled.
@@ -63,12 +65,14 @@ async def run_queue(
     ``concurrency``: attempts at one time, at least 2; one place is kept for fresh mail, which
     therefore never waits behind retries alone. ``local_error``: the 4yz that counts for each recipient
     when the delivery raised (ConfigError for another). ``retry``: a ``Backoff()`` if not given; where it raises,
-    the message waits as ``Backoff()`` has it. Several
+    the message waits as ``Backoff()`` has it. ``bounces``: tells senders what became of their mail; without it who has
+    failed stays in the queue, and reports that are there wait. Several
     processes may run the queue of one spool. Cancellation reaches the deliveries under way,
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
-    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
-    async with running(delivery), spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
+    reporter = Reporter(bounces, delivery, retry or Backoff())
+    run = _Run(spool, reporter, reporter.retry, now, _slots(concurrency), _transient(local_error))
+    async with reporter.deliveries(), spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
         nursery.start_soon(run.deliver_due, nursery)
         nursery.start_soon(run.recover)
         task_status.started()
@@ -87,15 +91,18 @@ async def run_once(
     now: Now = utc_now,
     concurrency: int = 20,
     local_error: Reply = _LOCAL_ERROR,
+    bounces: Bounces | None = None,
 ) -> Report:
     """Make one pass: try every message that is due now, or those named by ``ids``, due or not, and report.
 
     Naming a message is the retry by hand: its failed recipients are tried again as well. Those that a named message
-    is redirected to are due at once, for the run of the queue or the next pass.
-    SpoolError if the queue cannot be read. Cancellation is as for ``run_queue``.
+    is redirected to are due at once, for the run of the queue or the next pass. Reports made in the pass are tried at
+    its end. SpoolError if the queue cannot be read. Cancellation and ``bounces`` are as for ``run_queue``.
     """
-    run = _Run(spool, delivery, retry or Backoff(), now, _slots(concurrency), _transient(local_error))
-    async with running(delivery):
+    reporter = Reporter(bounces, delivery, retry or Backoff())
+    run = _Run(spool, reporter, reporter.retry, now, _slots(concurrency), _transient(local_error))
+    run.reports = []
+    async with reporter.deliveries():
         if ids is not None:
             await run.attempt_named(ids)
         else:
@@ -103,6 +110,7 @@ async def run_once(
             # What was redirected is still due; what was deferred is not.
             while await run.attempt_due(started):
                 pass
+        await run.attempt_each(run.reports)
     return run.report
 
 
@@ -126,11 +134,13 @@ class _Run:
     """One run of the queue: its parts, its free slots, and what it has done."""
 
     spool: Spool
-    delivery: Delivery
+    reporter: Reporter
     retry: RetryPolicy
     now: Now
     slots: trio.Semaphore
     local_error: Reply
+    reports: list[QueueId] | None = None
+    """The reports that a single pass has made; those of a run that goes on come to it as fresh mail."""
     report: Report = field(default=Report())
     nap: trio.CancelScope = field(default_factory=trio.CancelScope)
     """The sleep until something is due; a message that is deferred meanwhile may shorten it."""
@@ -177,6 +187,14 @@ class _Run:
 
     async def attempt_named(self, queue_ids: Sequence[QueueId]) -> None:
         """Attempt these messages, and note those that are busy or missing."""
+        left = await self.attempt_each(queue_ids)
+        found = {entry.queue_id for entry in await self.spool.find(left)} if left else set[QueueId]()
+        busy = tuple(queue_id for queue_id in left if queue_id in found)
+        missing = tuple(queue_id for queue_id in left if queue_id not in found)
+        self.report = replace(self.report, busy=busy, missing=missing)
+
+    async def attempt_each(self, queue_ids: Sequence[QueueId]) -> list[QueueId]:
+        """Attempt these messages, and give those that could not be claimed."""
         left: list[QueueId] = []
         async with trio.open_nursery() as nursery:
             for queue_id in dict.fromkeys(queue_ids):
@@ -187,23 +205,21 @@ class _Run:
                 else:
                     self.slots.release()
                     left.append(queue_id)
-        found = {entry.queue_id for entry in await self.spool.find(left)} if left else set[QueueId]()
-        busy = tuple(queue_id for queue_id in left if queue_id in found)
-        missing = tuple(queue_id for queue_id in left if queue_id not in found)
-        self.report = replace(self.report, busy=busy, missing=missing)
+        return left
 
     async def attempt(self, claim: Claim) -> None:
         """Deliver once, record the outcome, and free the slot that the starter took."""
-        entry = claim.entry
+        result = Result(claim.entry)
         try:
-            entry = await self._outcome(claim)
-            entry = self._scheduled(entry)
+            entry = self._scheduled(await self._outcome(claim))
+            result = self.reporter.result(claim.entry, entry, self.now())
         finally:
             try:
                 # The claim ends whatever happened; after a cancellation the entry is as it was.
-                await self._record(entry)
+                await self._record(claim, result)
             finally:
                 self.slots.release()
+        entry = result.entry
         self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)
         log_outcome(claim.entry, entry)
@@ -211,15 +227,15 @@ class _Run:
     async def _outcome(self, claim: Claim) -> Entry:
         """Ask the delivery, and give the entry as it stands after its answers."""
         entry = claim.entry
+        delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
         try:
-            if isinstance(self.delivery, DeliveryCheck) and not claim.is_first:
-                check = self.delivery
-                entry = entry.confirmed([await check.is_delivered(entry, s.recipient) for s in entry.pending])
+            if isinstance(delivery, DeliveryCheck) and not claim.is_first:
+                entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
             entry = self._in_time(entry)
             if not entry.pending:
                 return entry
-            replies = await self.delivery.deliver(Attempt(entry, claim.message, notebook))
+            replies = await delivery.deliver(Attempt(entry, claim.message, notebook))
             return replace(entry.after(replies, self.now()), note=notebook.note)
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
@@ -266,23 +282,28 @@ class _Run:
         left = entry.time_left(self.now())
         return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
 
-    async def _record(self, entry: Entry) -> None:
+    async def _record(self, claim: Claim, result: Result) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
         try:
-            await self._record_at_last(entry)
+            await self._record_at_last(claim, result)
         except trio.Cancelled:
             with trio.move_on_after(_LAST_RECORD_TIMEOUT, shield=True):
-                await self._record_at_last(entry)
+                await self._record_at_last(claim, result)
             raise
 
-    async def _record_at_last(self, entry: Entry) -> None:
+    async def _record_at_last(self, claim: Claim, result: Result) -> None:
         """Store the outcome; while the spool can't, wait and try again. Cancellation ends the waiting alone."""
+        is_whole = True
         for wait in chain(_RECORD_WAITS, repeat(_RECORD_WAITS[-1])):
             try:
                 with trio.CancelScope(shield=True):
-                    await self.spool.record(entry)
+                    report = await self.reporter.store(self.spool, claim, result, self.now(), is_whole=is_whole)
+                    if report is not None and self.reports is not None:
+                        self.reports.append(report)
             except SpoolError as error:
-                _log.warning("%s: cannot record the outcome, trying again: %s", entry.queue_id, error)
+                _log.warning("%s: cannot record the outcome, trying again: %s", result.entry.queue_id, error)
+                # Where there is no room for all of a message, there is for its header.
+                is_whole = False
                 await trio.sleep(wait)
             else:
                 return

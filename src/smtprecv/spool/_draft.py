@@ -20,8 +20,8 @@ from smtprecv.spool._entry import Entry, Standing
 class Acceptance(Protocol):
     """What a draft needs of its spool."""
 
-    async def accept(self, entry: Entry, body: StoredBody) -> None:
-        """Make a message durable."""
+    async def accept(self, entry: Entry, body: StoredBody, outcome: Entry | None = None) -> bool:
+        """Make a message durable, with the outcome that it reports; False if that could not be recorded any more."""
         ...
 
     def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
@@ -43,6 +43,7 @@ class ArrivingDraft:
         self._queue_id = queue_id
         self._body = body
         self._is_over = False
+        self._is_accepted = False
 
     @property
     def queue_id(self) -> QueueId:
@@ -59,14 +60,14 @@ class ArrivingDraft:
 
     async def commit(self, client: Client, envelope: Envelope, received: dt.datetime) -> Entry:
         """Accept the message: it is durable when this returns (RFC 5321 section 6.1)."""
-        try:
-            body = await self._body.finish()
-            standings = tuple(Standing(recipient) for recipient in envelope.recipients)
-            entry = Entry(self._queue_id, received, client, envelope, self._body.size, standings, due=received)
-            await self._accept(entry, body)
-        finally:
-            await self.abort()
-        return entry
+        return await self._commit(client, envelope, received, None)
+
+    async def commit_report(
+        self, outcome: Entry, client: Client, envelope: Envelope, received: dt.datetime
+    ) -> Entry | None:
+        """Accept the message as a report of ``outcome``, and record that."""
+        entry = await self._commit(client, envelope, received, outcome)
+        return entry if self._is_accepted else None
 
     async def abort(self) -> None:
         """Forget the octets, unless they were accepted."""
@@ -75,9 +76,23 @@ class ArrivingDraft:
         self._is_over = True
         await self._body.discard()
 
-    async def _accept(self, entry: Entry, body: StoredBody) -> None:
+    async def _commit(self, client: Client, envelope: Envelope, received: dt.datetime, outcome: Entry | None) -> Entry:
         try:
-            await self._spool.accept(entry, body)
+            body = await self._body.finish()
+            standings = tuple(Standing(recipient) for recipient in envelope.recipients)
+            report_of = None if outcome is None else outcome.queue_id
+            size = self._body.size
+            entry = Entry(
+                self._queue_id, received, client, envelope, size, standings, due=received, report_of=report_of
+            )
+            await self._accept(entry, body, outcome)
+        finally:
+            await self.abort()
+        return entry
+
+    async def _accept(self, entry: Entry, body: StoredBody, outcome: Entry | None) -> None:
+        try:
+            self._is_accepted = await self._spool.accept(entry, body, outcome)
         except (SpoolFull, trio.Cancelled):
             raise
         except BaseException:
@@ -86,4 +101,4 @@ class ArrivingDraft:
                 self._spool.keep_for_now(body)
                 self._is_over = True
             raise
-        self._is_over = True
+        self._is_over = self._is_accepted

@@ -25,6 +25,12 @@ class Status(Enum):
     """A delivery answered 2yz: it is never offered again."""
     FAILED = "failed"
     """A delivery answered 5yz, or its time was over: kept until somebody removes or retries it."""
+    RETURNED = "returned"
+    """It failed, and its sender was told so, or asked not to be: nothing is left to do."""
+
+
+ENDED: Final = frozenset({Status.DELIVERED, Status.RETURNED})
+"""A message whose recipients all stand so is done."""
 
 
 @final
@@ -88,7 +94,9 @@ class Entry:
     ``size``: octets of the message. ``received``: when it was accepted. ``attempted``: when it was
     last tried, None before that. ``due``: when it is tried next, None if nothing is pending.
     ``error``: the text of the exception that ended the last attempt, None if it answered; for
-    showqueue and the log only, it never reaches the network. ``note``: what a delivery saved.
+    showqueue and the log only, it never reaches the network. ``note``: what a delivery saved. ``warned``:
+    when its sender was told that it is delayed. ``report_of``: the message that this one tells of, None if it is no
+    report of ours.
     """
 
     queue_id: QueueId
@@ -101,6 +109,8 @@ class Entry:
     attempted: dt.datetime | None = None
     error: str | None = None
     note: Note | None = None
+    warned: dt.datetime | None = None
+    report_of: QueueId | None = None
 
     @property
     def pending(self) -> tuple[Standing, ...]:
@@ -109,8 +119,8 @@ class Entry:
 
     @property
     def is_done(self) -> bool:
-        """True when every recipient was delivered: nothing is left to keep."""
-        return all(standing.status is Status.DELIVERED for standing in self.standings)
+        """True when every recipient was delivered, or returned: nothing is left to keep."""
+        return all(standing.status in ENDED for standing in self.standings)
 
     @property
     def attempts(self) -> int:

@@ -56,7 +56,7 @@ _NEXT_DUE: Final = f"SELECT min(due) FROM message WHERE {_OF_PRIORITY} AND due <
 _TOO_LATE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due > ?"
 _NEVER_DUE: Final = (
     f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NULL AND EXISTS"
-    " (SELECT 1 FROM recipient WHERE message = number AND status NOT IN (?, ?))"
+    " (SELECT 1 FROM recipient WHERE message = number AND status NOT IN (?, ?, ?))"
 )
 _SET_ASIDE: Final = (
     f"INSERT INTO corrupt ({_KEPT_COLUMNS}, reason) SELECT {_KEPT_COLUMNS}, ? FROM message WHERE number = ?"
@@ -108,6 +108,12 @@ def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBo
     connection.execute("DELETE FROM recipient WHERE message = ?", (number,))
     _insert_standings(connection, number, entry)
     return None
+
+
+def is_claimed(connection: sqlite3.Connection, queue_id: QueueId, owner: str) -> bool:
+    """Say whether ``owner`` has a claim on a message."""
+    query = "SELECT 1 FROM message WHERE id = ? AND owner = ?"
+    return connection.execute(query, (queue_id, owner)).fetchone() is not None
 
 
 def claim_due(connection: sqlite3.Connection, bodies: Path, owner: str, now: int, limit: int) -> list[StoredEntry]:
@@ -167,7 +173,7 @@ def void(connection: sqlite3.Connection, is_alive: Callable[[object], bool]) -> 
 
 def set_lost_aside(connection: sqlite3.Connection) -> None:
     """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time."""
-    final = (Status.DELIVERED.value, Status.FAILED.value)
+    final = (Status.DELIVERED.value, Status.FAILED.value, Status.RETURNED.value)
     for priority in _priorities(connection):
         lost = connection.execute(_NEVER_DUE, (priority, *final)).fetchall()
         lost += connection.execute(_TOO_LATE, (priority, LATEST)).fetchall()

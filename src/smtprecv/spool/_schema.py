@@ -68,6 +68,12 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         "DROP INDEX message_due",
         "CREATE INDEX message_due ON message (priority, due) WHERE owner IS NULL",
     ),
+    (
+        "ALTER TABLE message ADD COLUMN warned INTEGER",
+        "ALTER TABLE message ADD COLUMN report_of TEXT",
+        "ALTER TABLE corrupt ADD COLUMN warned INTEGER",
+        "ALTER TABLE corrupt ADD COLUMN report_of TEXT",
+    ),
 )
 """The migration at index n makes a database of version n one of version n + 1."""
 

@@ -64,6 +64,16 @@ class Draft(Protocol):
         """
         ...
 
+    async def commit_report(
+        self, outcome: Entry, client: Client, envelope: Envelope, received: dt.datetime
+    ) -> Entry | None:
+        """Accept the message as a report of ``outcome``, in the very transaction that records that, as ``record`` does.
+
+        Both are durable, or neither is done: SpoolFull or SpoolError, and nothing is left of the draft. None, and
+        neither is done, if the message of ``outcome`` is not claimed here. Like every outcome it may use the reserve.
+        """
+        ...
+
     async def abort(self) -> None:
         """Forget the octets. Never raises SpoolError. Does nothing after ``commit``. Its work is shielded."""
         ...
@@ -80,8 +90,11 @@ class FreshMail(Protocol):
 class Spool(Protocol):
     """A durable store of messages. Every call raises SpoolError when it could not be done; nothing is half done."""
 
-    async def begin(self, received: dt.datetime) -> Draft:
-        """Make room for a message that begins to arrive at ``received``. SpoolFull if there is no room."""
+    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> Draft:
+        """Make room for a message that begins to arrive at ``received``. SpoolFull if there is no room.
+
+        ``is_reserved``: for a report, which has room where no other message has; it stays in memory, so keep it small.
+        """
         ...
 
     def fresh(self, room: int) -> AbstractAsyncContextManager[FreshMail]:

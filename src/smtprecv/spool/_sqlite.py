@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -153,12 +154,13 @@ class SqliteSpool:
         finally:
             self._owner.close()
 
-    async def begin(self, received: dt.datetime) -> ArrivingDraft:
+    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
         """Make room for a message; SpoolFull if there was none last time and there still is none."""
-        if self._room.was_full:
+        if self._room.was_full and not is_reserved:
             await self._writer.run(Rank.READ, lambda work: self._room.demand(work.connection))
         queue_id = self._queue_ids.next(received)
-        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, self._options.memory_size))
+        memory_size = sys.maxsize if is_reserved else self._options.memory_size
+        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, memory_size))
 
     @asynccontextmanager
     async def fresh(self, room: int) -> AsyncGenerator[FreshMail, None]:
@@ -186,13 +188,7 @@ class SqliteSpool:
 
     async def record(self, entry: Entry) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
-
-        def work(transaction: Transaction) -> None:
-            body = rows.update(transaction.connection, entry, self._owner.id)
-            if isinstance(body, BodyFile):
-                transaction.after_commit(lambda _: self._bodies.remove(body.name))
-
-        await self._writer.run(Rank.RECORD, work)
+        await self._writer.run(Rank.RECORD, partial(self._record, entry))
 
     async def next_due(self) -> dt.datetime | None:
         """Give the earliest time at which an unclaimed message is due."""
@@ -229,18 +225,19 @@ class SqliteSpool:
         """Give the entries of these messages, as far as they are there."""
         return await self._writer.run(Rank.READ, lambda work: rows.find(work.connection, queue_ids))
 
-    async def accept(self, entry: Entry, body: StoredBody) -> None:
-        """Insert a message, claimed at birth if there is room for it among the fresh mail."""
+    async def accept(self, entry: Entry, body: StoredBody, outcome: Entry | None = None) -> bool:
+        """Insert a message, claimed at birth if there is room for it among the fresh mail, and record an outcome."""
         fresh = self._fresh if self._fresh is not None and self._fresh.has_reserved() else None
         owner = None if fresh is None else self._owner.id
         stored = rows.StoredEntry(entry, body)
         is_accepted = False
         try:
-            await self._writer.run(Rank.ACCEPT, lambda work: rows.insert(work.connection, stored, owner))
-            is_accepted = True
+            is_accepted = await self._insert(stored, owner, outcome)
         finally:
             if fresh is not None and not is_accepted:
                 fresh.put_back_room()
+        if not is_accepted:
+            return False
         if fresh is None:
             self._arrival.set()
         elif fresh.is_over:
@@ -248,6 +245,7 @@ class SqliteSpool:
                 await self._give_back([entry.queue_id])
         else:
             fresh.put(self._claim(stored))
+        return True
 
     def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
         """Give a body as a message."""
@@ -261,6 +259,25 @@ class SqliteSpool:
                 self._bodies.remove(body.name)
 
         self._writer.after_next_commit(step)
+
+    def _record(self, entry: Entry, transaction: Transaction) -> None:
+        body = rows.update(transaction.connection, entry, self._owner.id)
+        if isinstance(body, BodyFile):
+            transaction.after_commit(lambda _: self._bodies.remove(body.name))
+
+    async def _insert(self, stored: rows.StoredEntry, owner: str | None, outcome: Entry | None) -> bool:
+        """Add a message, with the outcome that it reports: both, or neither."""
+
+        def work(transaction: Transaction) -> bool:
+            if outcome is not None:
+                is_claimed = rows.is_claimed(transaction.connection, outcome.queue_id, self._owner.id)
+                self._record(outcome, transaction)
+                if not is_claimed:
+                    return False
+            rows.insert(transaction.connection, stored, owner)
+            return True
+
+        return await self._writer.run(Rank.ACCEPT if outcome is None else Rank.RECORD, work)
 
     async def _claimed(self, work: Callable[[Transaction], list[rows.StoredEntry]]) -> Sequence[Claim]:
         return [self._claim(stored) for stored in await self._writer.run(Rank.CLAIM, work)]

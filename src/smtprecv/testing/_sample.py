@@ -6,10 +6,11 @@ Its one rule: as the checks, it knows the Protocol and nothing of any store.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Final, NoReturn, TypeGuard
+from typing import Final, NoReturn, TypeAlias, TypeGuard
 
 from smtprecv.message import Client, QueueId, SessionId
 from smtprecv.protocol import (
@@ -36,6 +37,9 @@ from smtprecv.protocol import (
     Xtext,
 )
 from smtprecv.spool import Claim, Entry, Spool
+
+OpenSpool: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
+"""Opens one store; each call is another owner of the same messages."""
 
 NOON: Final = dt.datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=dt.UTC)
 MINUTE: Final = dt.timedelta(minutes=1)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import trio
 
 from smtprecv.message import Message, QueueId
 from smtprecv.spool import Claim, Entry, Spool, all_entries
+from smtprecv.testing._reports import check_report
 from smtprecv.testing._sample import (
     ENVELOPE,
     FULL,
@@ -29,6 +29,7 @@ from smtprecv.testing._sample import (
     OK,
     PLAIN,
     SMALL,
+    OpenSpool,
     accept,
     fail,
     finish,
@@ -36,9 +37,6 @@ from smtprecv.testing._sample import (
     of_priority,
     same,
 )
-
-OpenSpool: TypeAlias = Callable[[], AbstractAsyncContextManager[Spool]]
-"""Opens one store; each call is another owner of the same messages."""
 
 _NOTHING: Final[Sequence[Entry]] = ()
 _PIECE_SIZE: Final = 256 * 1024
@@ -335,6 +333,7 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     _check_claim,
     _check_priority,
     _check_record,
+    check_report,
     _check_stray_record,
     _check_listing,
     _check_waiting,

@@ -1,0 +1,227 @@
+"""Reports to senders: when the queue makes one, and how it gets into the spool.
+
+``dsn`` knows who is told of what and how a report looks; here it meets a spool, a clock and chance. Its one rule: a
+report is accepted in the transaction that ends the recipient it tells of, so that there are both or neither
+(RFC 5321 section 6.1).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final, final
+
+import trio
+
+from smtprecv.delivery import Attempt, Delivery, DeliveryReports, running
+from smtprecv.dsn import (
+    Action,
+    Notification,
+    NotifyPolicy,
+    Original,
+    Outcome,
+    Survey,
+    delayed,
+    notification,
+    returns_all,
+    settled,
+)
+from smtprecv.errors import SpoolError
+from smtprecv.hostname import own_hostname
+from smtprecv.message import Client, Message, QueueId, SessionId
+from smtprecv.protocol import ByMode, EnhancedStatus, Reply
+from smtprecv.retry import Backoff, RetryPolicy
+from smtprecv.spool import Claim, Entry, Spool, Status
+
+_log: Final = logging.getLogger("smtprecv.queue")
+
+_RELAYED: Final = EnhancedStatus(2, 1, 9)
+"""The status of what went to a next hop that does not report (docs/deliveries.md)."""
+_UNREAD: Final = Original(b"", is_ascii=True, is_lines=True)
+"""What a report brings back of a message that cannot be read."""
+_POLICY: Final = NotifyPolicy()
+_NOWHERE: Final = Reply(451, "reports go nowhere in this run", EnhancedStatus(4, 4, 4))
+_LONGEST_TOLD: Final = dt.timedelta(days=3660)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bounces:
+    """Tells senders what became of their messages (RFC 3464), and says how these reports go out.
+
+    ``delivery``: takes the reports, which are ordinary messages from the null reverse-path. ``hostname``: who reports.
+    ``warn_after``: age of a message from which on its sender is warned that it is late, once, after an attempt.
+    ``policy``: what is free to choose. A recipient that failed has ended, when its sender was told, or does not want
+    to be; mail from the null reverse-path, and so a report, is never reported: who fails there stays FAILED.
+    """
+
+    delivery: Delivery
+    hostname: str = field(default_factory=own_hostname)
+    warn_after: dt.timedelta = dt.timedelta(hours=4)
+    policy: NotifyPolicy = _POLICY
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt made of a message, and what its sender is told of that; often nothing."""
+
+    entry: Entry
+    outcomes: Sequence[Outcome] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Makes the reports of one run, if there are ``bounces``.
+
+    ``delivery``: takes what is no report. ``retry``: says how long what is late is still tried.
+    """
+
+    bounces: Bounces | None
+    delivery: Delivery
+    retry: RetryPolicy
+
+    @asynccontextmanager
+    async def deliveries(self) -> AsyncGenerator[None, None]:
+        """Hold what the deliveries keep from one attempt to the next."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(running(self.delivery))
+            if self.bounces is not None and self.bounces.delivery is not self.delivery:
+                await stack.enter_async_context(running(self.bounces.delivery))
+            yield
+
+    def delivery_of(self, entry: Entry) -> Delivery:
+        """Say who delivers a message; a report waits where there are no bounces."""
+        if entry.report_of is None:
+            return self.delivery
+        return _Nowhere() if self.bounces is None else self.bounces.delivery
+
+    def result(self, before: Entry, after: Entry, now: dt.datetime) -> Result:
+        """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end."""
+        if self.bounces is None or after.envelope.reverse_path.is_null:
+            return Result(after)
+        policy = self.bounces.policy
+        # RFC 3461 section 5.2
+        ended = [self._as_known(after, outcome) for outcome in settled(before, after, policy=policy)]
+        late: Sequence[Outcome] = ()
+        if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
+            late = delayed(after, self._retried_until(after), policy=policy)
+        warned = now if late else after.warned
+        outcomes = (*(outcome for outcome in ended if outcome is not None), *late)
+        return Result(replace(_returned(before, after), warned=warned), outcomes)
+
+    async def store(
+        self, spool: Spool, claim: Claim, result: Result, now: dt.datetime, *, is_whole: bool
+    ) -> QueueId | None:
+        """Record a result, and with it accept the report that is due; give that one's name, None if there is none.
+
+        ``is_whole``: the message comes back as far as the sender may have it; else its header alone, which has room
+        where no other message has. SpoolError as ``Spool.record``: nothing changed.
+        """
+        if self.bounces is None or not result.outcomes:
+            await spool.record(result.entry)
+            return None
+        report = await _notification(self.bounces, claim.message, result, now, is_whole=is_whole)
+        draft = await spool.begin(now, is_reserved=not report.has_original)
+        try:
+            await draft.write(report.top)
+            if report.has_original:
+                async with claim.message.chunks() as chunks:
+                    async for chunk in chunks:
+                        await draft.write(chunk)
+            await draft.write(report.bottom)
+            client = Client(SessionId(result.entry.queue_id), None, None)
+            accepted = await draft.commit_report(result.entry, client, report.envelope, now)
+        finally:
+            await draft.abort()
+        if accepted is None:
+            return None
+        actions = ", ".join(sorted({outcome.action.value for outcome in result.outcomes}))
+        sender = result.entry.envelope.reverse_path
+        _log.info("%s: told <%s> in %s: %s", result.entry.queue_id, sender, accepted.queue_id, actions)
+        return accepted.queue_id
+
+    def _as_known(self, entry: Entry, outcome: Outcome) -> Outcome | None:
+        """Give the outcome as what the delivery says that a success was; None if another system reports it."""
+        standing = outcome.standing
+        if outcome.action is not Action.DELIVERED:
+            return outcome
+        # RFC 3461 section 5.2.2: nobody else will tell.
+        if standing.last is not None and standing.last.status == _RELAYED:
+            return replace(outcome, action=Action.RELAYED)
+        delivery: object = self.delivery
+        is_told = isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, standing.recipient)
+        return None if is_told else outcome
+
+    def _retried_until(self, entry: Entry) -> dt.datetime | None:
+        """Give the time at which a message is given up, None where only the user's retry policy knows."""
+        if not isinstance(self.retry, Backoff) or self.retry.give_up_after > _LONGEST_TOLD:
+            return None
+        age, left = self.retry.give_up_after, entry.time_left(entry.received)
+        return entry.received + (age if left is None else min(age, left))
+
+
+@final
+class _Nowhere:
+    """Where reports wait, if nobody said where they go."""
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        await trio.lowlevel.checkpoint()
+        return [_NOWHERE] * len(attempt.recipients)
+
+
+async def _notification(
+    bounces: Bounces, message: Message, result: Result, now: dt.datetime, *, is_whole: bool
+) -> Notification:
+    entry, actions = result.entry, {outcome.action for outcome in result.outcomes}
+    is_all = is_whole and returns_all(entry.envelope.parameters, actions, entry.size, bounces.policy)
+    original = await _surveyed(message, is_all=is_all)
+    return notification(
+        entry,
+        result.outcomes,
+        original or _UNREAD,
+        hostname=bounces.hostname,
+        date=now,
+        token=secrets.token_hex(16),
+        is_all=is_all and original is not None,
+    )
+
+
+def _returned(before: Entry, after: Entry) -> Entry:
+    """Give the entry with who has failed since ``before`` at his end; who had failed already stays so."""
+    known = {id(standing) for standing in before.standings}
+    standings = tuple(
+        replace(standing, status=Status.RETURNED)
+        if standing.status is Status.FAILED and id(standing) not in known
+        else standing
+        for standing in after.standings
+    )
+    return replace(after, standings=standings)
+
+
+def _patience(entry: Entry, warn_after: dt.timedelta) -> dt.timedelta:
+    """Give the age from which on a message is late: its sender may have said so (RFC 2852 section 4)."""
+    limit = entry.envelope.parameters.deliver_by
+    if limit is None or limit.mode is not ByMode.NOTIFY:
+        return warn_after
+    return min(warn_after, dt.timedelta(seconds=limit.seconds))
+
+
+async def _surveyed(message: Message, *, is_all: bool) -> Original | None:
+    """Look at a message, to its end if all of it comes back; None if it cannot be read."""
+    survey = Survey()
+    try:
+        async with message.chunks() as chunks:
+            async for chunk in chunks:
+                survey.add(chunk)
+                if survey.has_header and not is_all:
+                    break
+    except SpoolError as error:
+        _log.warning("a report goes without its message, which cannot be read: %s", error)
+        return None
+    return survey.original()
