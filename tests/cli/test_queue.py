@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 from tests.cli.test_showqueue import ENTRY, EVIL, SENDER, fill, recipient
+from tests.spool.spoolhouse import ask
 
 from smtprecv.cli import main
 from smtprecv.cli._progress import Progress, progress
@@ -248,6 +250,67 @@ def test_busy_and_missing(ids: list[QueueId], tmp_path: Path, capsys: pytest.Cap
         {"id": ids[2], "outcome": "changed"},
     ]
     assert len(entries(tmp_path)) == 3
+
+
+def test_verify(ids: list[QueueId], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sound queue is status 0; each fault in it is a line, and status 1."""
+
+    async def accept() -> QueueId:
+        async with open_spool(tmp_path) as spool:
+            draft = await spool.begin(ENTRY.received)
+            await draft.write(LARGE)
+            return (await draft.commit(ENTRY.client, ENTRY.envelope, ENTRY.received)).queue_id
+
+    large = trio.run(accept)
+    assert run(tmp_path, "verify") == 0
+    assert capsys.readouterr().out == "4 messages, 0 faults\n"
+    (body,) = (tmp_path / "bodies").iterdir()
+    stray = body.with_name(f"{'0' * 16}.{NOBODY}")
+    body.rename(stray)
+    ask(tmp_path, "UPDATE message SET parameters = 'x' || char(27) WHERE id = ?", ids[0])
+    ask(tmp_path, "UPDATE body SET octets = x'00' WHERE message = 2")
+    ask(tmp_path, "INSERT INTO body VALUES (99, x'00')")
+    assert run(tmp_path, "verify") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:-1]] == [
+        "the database",
+        ids[0],
+        ids[1],
+        large,
+        f"bodies/{stray.name}",
+    ]
+    assert lines[0].endswith("1 rows of body belong to no message")
+    assert lines[-1] == "4 messages, 5 faults"
+    assert all(line.isprintable() for line in lines)
+
+
+def test_verify_tells_what_was_set_aside(
+    ids: list[QueueId], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the queue could not read and has set aside is not forgotten."""
+
+    async def claim() -> None:
+        async with open_spool(tmp_path) as spool:
+            assert len(await spool.claim_ids(ids)) == 2
+
+    ask(tmp_path, "UPDATE message SET client = 'x' WHERE id = ?", ids[0])
+    trio.run(claim)
+    assert run(tmp_path, "verify") == 1
+    line, total = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{ids[0]}: set aside: ")
+    assert total == "2 messages, 1 faults"
+
+
+def test_verify_a_database_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What SQLite finds in its own file is told."""
+    (queue_id,) = fill(tmp_path, ENTRY.envelope)
+    connection = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'held = 0', 'held = 1') WHERE name = 'message_due'")
+    connection.close()
+    assert run(tmp_path, "verify") == 1
+    assert "the database: " in capsys.readouterr().out
+    assert len(queue_id) == 20
 
 
 async def test_progress(capsys: pytest.CaptureFixture[str], autojump_clock: trio.testing.MockClock) -> None:

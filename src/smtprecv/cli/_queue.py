@@ -35,7 +35,7 @@ async def queue(options: Options) -> int:
     """
     run = _LOOKING.get(options.verb, _steer)
     selection = _selection(options, utc_now())
-    if run is _steer and selection.is_everything and options.ids != [ALL]:
+    if options.verb in _ORDERS and selection.is_everything and options.ids != [ALL]:
         msg = f"name messages or give a filter; {ALL} stands for every message"
         raise ConfigError(msg)
     async with open_spool(options.queue, create=False) as spool:
@@ -44,8 +44,8 @@ async def queue(options: Options) -> int:
 
 def _selection(options: Options, now: dt.datetime) -> Selection:
     """Give the selection that the arguments describe."""
-    if options.verb in {"show", "cat"}:
-        return Selection(ids=frozenset(options.ids))
+    if options.verb not in _ORDERS and options.verb != "list":
+        return Selection()
     words = set(options.statuses)
     return Selection(
         ids=frozenset(options.ids) - {QueueId(ALL)},
@@ -96,6 +96,14 @@ async def _cat(spool: Spool, _: Selection, options: Options) -> int:
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
     return 0
+
+
+async def _verify(spool: Spool, _selection: Selection, _options: Options) -> int:
+    faults = await spool.verify()
+    for fault in faults:
+        _write(printable(fault))
+    _write(f"{await spool.count()} messages, {len(faults)} faults")
+    return 1 if faults else 0
 
 
 async def _steer(spool: Spool, selection: Selection, options: Options) -> int:
@@ -167,6 +175,7 @@ _LOOKING: Final[Mapping[str, Callable[[Spool, Selection, Options], Awaitable[int
     "list": _list,
     "show": _show,
     "cat": _cat,
+    "verify": _verify,
 }
 """What changes nothing."""
 _ORDERS: Final[Mapping[str, Callable[[Options, dt.datetime], Order]]] = {

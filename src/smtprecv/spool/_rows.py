@@ -248,6 +248,19 @@ def find(connection: sqlite3.Connection, queue_ids: Sequence[QueueId]) -> list[E
     ]
 
 
+def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int) -> tuple[list[str], int | None]:
+    """Say what is wrong with the next messages behind the number ``after``; give the last number, None at the end."""
+    found: list[str] = []
+    number = None
+    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+    for number, body_file, _, *columns in connection.execute(query, (after, limit)).fetchall():
+        try:
+            _body(connection, bodies, number, body_file, _entry(connection, number, columns).size)
+        except CorruptEntry as error:
+            found.append(f"{columns[0]}: {error}")
+    return found, number
+
+
 def is_named(connection: sqlite3.Connection, body_file: str) -> bool:
     """Say whether a row has this body file, a row set aside included."""
     queue_id = body_file.partition(".")[2]

@@ -161,6 +161,13 @@ class Spool(Protocol):
         """Give the number of messages, claimed or not; roughly: it may count what cannot be read."""
         ...
 
+    async def verify(self) -> Sequence[str]:
+        """Look at all of the store, and give a sentence for each fault; nothing is changed.
+
+        It may take long, and hold others up meanwhile.
+        """
+        ...
+
     async def message_of(self, queue_id: QueueId) -> Message | None:
         """Give the octets of a message, claimed or not; None if it is not there.
 

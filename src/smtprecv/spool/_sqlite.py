@@ -38,6 +38,7 @@ from smtprecv.spool._owner import Owner, body_files, bury, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
 from smtprecv.spool._thread import Begun, RunInThread, Threads
+from smtprecv.spool._verify import verify
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
 _log: Final = logging.getLogger("smtprecv.spool")
@@ -234,6 +235,10 @@ class SqliteSpool:
     async def count(self) -> int:
         """Give the number of messages."""
         return await self._writer.run(Rank.READ, lambda work: rows.count(work.connection))
+
+    async def verify(self) -> Sequence[str]:
+        """Look at all of the folder, and give a sentence for each fault."""
+        return await verify(self._writer, self._folder)
 
     async def message_of(self, queue_id: QueueId) -> Message | None:
         """Give the octets of a message, claimed or not; None if it is not there."""

@@ -55,6 +55,7 @@ async def _check_change(open_store: OpenSpool) -> None:
         )
         same("a change may take recipients away", await spool.entries(), [small, _first_only(large)])
         same("count() counts what is claimed", await spool.count(), 2)
+        same("verify() finds no fault in a sound store", await spool.verify(), [])
         await other.record(claim.entry)
         removed = await spool.change(ids(entries), lambda _: None)
         same("None removes", [after for _, after in removed], [None, None])
