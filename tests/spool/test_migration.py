@@ -58,7 +58,7 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
     ask(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 3\)"):
+    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 4\)"):
         async with opened(tmp_path):
             pass
     assert ask(tmp_path, "PRAGMA user_version") == [(99,)]

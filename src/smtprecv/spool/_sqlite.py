@@ -32,9 +32,10 @@ from smtprecv.spool._entry import Entry
 from smtprecv.spool._failure import FAILURES, reason
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
+from smtprecv.spool._litter import sweep_all
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
-from smtprecv.spool._owner import Owner, body_files, bury, dead_owners, is_alive, sweep
+from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
 from smtprecv.spool._thread import Begun, RunInThread, Threads
@@ -44,8 +45,6 @@ from smtprecv.spool._writer import Rank, Transaction, Writer
 _log: Final = logging.getLogger("smtprecv.spool")
 
 _BODY_THREADS: Final = 8
-_SWEEP_SIZE: Final = 500
-"""Body files that are looked at in one turn of the write lock."""
 
 
 @asynccontextmanager
@@ -218,7 +217,7 @@ class SqliteSpool:
         count, dead = await self._writer.run(Rank.RECORD, work)
         if dead:
             try:
-                await self._sweep(dead)
+                await sweep_all(self._writer, self._folder, self._bodies, dead)
             except SpoolError as error:
                 _log.warning("the litter of dead owners was not swept: %s", error)
         return count
@@ -336,17 +335,6 @@ class SqliteSpool:
 
     def _remove_body(self, body: BodyFile, _: sqlite3.Connection) -> None:
         self._bodies.remove(body.name)
-
-    async def _sweep(self, dead: Sequence[str]) -> None:
-        """Remove what dead owners have left, in short turns: others want the write lock too. They are buried last."""
-        names = await self._bodies.run(partial(body_files, self._folder.bodies))
-        for start in range(0, len(names), _SWEEP_SIZE):
-            step = partial(self._sweep_some, names[start : start + _SWEEP_SIZE])
-            await self._writer.run(Rank.READ, partial(Transaction.after_commit, step=step))
-        await self._writer.run(Rank.READ, lambda _: bury(self._folder.owners, dead))
-
-    def _sweep_some(self, names: Sequence[str], connection: sqlite3.Connection) -> None:
-        sweep(self._folder.bodies, self._folder.owners, names, partial(rows.is_named, connection))
 
     def _leave(self) -> None:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""
