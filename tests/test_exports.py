@@ -1,4 +1,4 @@
-"""What is public: the names that `smtprecv` exports, and its namespaces `protocol`, `sasl` and `testing`."""
+"""What is public: the names that `smtprecv` exports, and its namespaces `control`, `protocol`, `sasl`, `testing`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import smtprecv
 
-NAMESPACES = ("smtprecv", "smtprecv.protocol", "smtprecv.sasl", "smtprecv.testing")
+NAMESPACES = ("smtprecv", "smtprecv.control", "smtprecv.protocol", "smtprecv.sasl", "smtprecv.testing")
 PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 

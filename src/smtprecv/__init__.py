@@ -2,10 +2,10 @@
 
 A message answered 250 is on disk, and is tried until every recipient has it. The names here are
 the public ones; ``protocol`` is the sans-IO core for programs that bring their own I/O, ``sasl`` has the
-mechanisms of AUTH for them, and ``testing`` holds contract suites for your own implementations.
+mechanisms of AUTH for them, ``control`` steers a queue, and ``testing`` has contract suites for your own parts.
 """
 
-from smtprecv import protocol, sasl, testing
+from smtprecv import control, protocol, sasl, testing
 from smtprecv.deliveries import (
     Chooser,
     Command,
@@ -109,6 +109,7 @@ from smtprecv.server import (
     raise_file_limit,
 )
 from smtprecv.spool import (
+    Change,
     Claim,
     Draft,
     Entry,
@@ -133,6 +134,7 @@ __all__ = [
     "Body",
     "Bounces",
     "ByMode",
+    "Change",
     "Chooser",
     "Claim",
     "Client",
@@ -234,6 +236,7 @@ __all__ = [
     "Xtext",
     "address_of",
     "all_entries",
+    "control",
     "listen",
     "load_delivery",
     "on_authenticate",

@@ -14,7 +14,8 @@ from typing import get_type_hints
 import pytest
 
 from smtprecv.cli import _arguments, main
-from smtprecv.cli._arguments import _SILENT, Options, parse_arguments
+from smtprecv.cli._arguments import Options, parse_arguments
+from smtprecv.cli._queue_arguments import SILENT
 from smtprecv.deliveries import Command, Maildir, Mbox, Router, Webhook
 from smtprecv.delivery import Attempt
 from smtprecv.protocol import Config, Reply
@@ -238,24 +239,26 @@ def test_help_names_every_default(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def _dests(parser: argparse.ArgumentParser) -> set[str]:
-    """Give the names of the options of a command."""
-    return {action.dest for action in parser._actions if not isinstance(action, argparse._HelpAction)}
+    """Give the names of the options of a command and of its verbs."""
+    verbs = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    own = {action.dest for action in parser._actions if not isinstance(action, argparse._HelpAction)}
+    return own.union(*(_dests(verb) for choices in verbs for verb in choices.values()))
 
 
 def test_options_have_types() -> None:
     """Every argument of every command has its type in Options, and no type is left over."""
     parser = _arguments._parser()
     [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    dests = {"command", *_SILENT}.union(*(_dests(command) for command in commands.choices.values()))
+    dests = {"command", *SILENT}.union(*(_dests(command) for command in commands.choices.values()))
     assert dests == set(get_type_hints(Options))
 
 
-@pytest.mark.parametrize("command", ["serve", "runqueue", "showqueue", "passwd"])
+@pytest.mark.parametrize("command", ["serve", "runqueue", "showqueue", "queue", "queue redirect", "passwd"])
 def test_help_is_readable(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The help of each command fits a terminal, and says something of every option."""
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     assert re.findall(r"^  (--\S+(?: \S+)?)\n  \S", text, re.MULTILINE) == []

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from smtprecv.cli import main
-from smtprecv.cli._showqueue import _json_line, json_object, table_lines
+from smtprecv.cli._showqueue import json_line, json_object, table_lines
 from smtprecv.deliveries import Maildir
 from smtprecv.delivery import Attempt
 from smtprecv.message import Client, QueueId, SessionId
@@ -164,9 +164,11 @@ def test_json() -> None:
         },
         "last_attempt": "2026-02-03T04:05:06+00:00",
         "next_attempt": "2026-02-03T04:10:06+00:00",
+        "held": False,
         "warned": None,
         "report_of": None,
         "error": "Boom\nforged",
+        "note_size": None,
         "recipients": [
             {
                 "address": "bob@example.com",
@@ -307,9 +309,9 @@ def test_nothing_unescaped_reaches_the_terminal(tmp_path: Path, capsys: pytest.C
         standings=tuple(Standing(each, last=Reply(451, EVIL)) for each in SPOILT.recipients),
         error=EVIL,
     )
-    for line in (*table_lines(spoilt), _json_line(spoilt)):
+    for line in (*table_lines(spoilt), json_line(json_object(spoilt))):
         assert line.isprintable()
-    assert json.loads(_json_line(spoilt))["client"]["ident"] == EVIL
+    assert json.loads(json_line(json_object(spoilt)))["client"]["ident"] == EVIL
 
     fill(tmp_path, replace(ENTRY.envelope, parameters=EVERYTHING))
     for form in ([], ["--json"]):
@@ -397,7 +399,7 @@ def test_all_and_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert err == f"smtprecv showqueue: {'0' * 20} is not in the queue\n"
 
 
-def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def testjson_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --json each line is an object, in ASCII."""
     ids = fill(tmp_path, *[Envelope(SENDER, recipients=(recipient("\u90f5"),))] * 2)
     assert main(["showqueue", "--queue", str(tmp_path), "--json"]) == 0

@@ -127,6 +127,29 @@ def test_given_up(tmp_path: Path) -> None:
         served.await_empty_queue()
 
 
+def test_a_retry_is_noticed(tmp_path: Path) -> None:
+    """A running server tries a message within a second of `queue retry`, and leaves what is held until its release."""
+    (tmp_path / "Maildir").write_text("")
+    with Served(tmp_path, "--retry-first", "1h") as served:
+        send(served, "ben@example.org")
+        served.await_log("deferred")
+        (tmp_path / "Maildir").unlink()
+        assert queue(served, "hold", "ALL") == "1 held\n"
+        assert queue(served, "flush", "ALL") == "0 due now, 1 unchanged\n"
+        assert queue(served, "release", "ALL") == "1 released\n"
+        assert served.files() == []
+        assert queue(served, "retry", "--domain", "example.org") == "1 due now\n"
+        served.await_files(1, seconds=1)
+        served.await_empty_queue()
+
+
+def queue(served: Served, verb: str, *arguments: str) -> str:
+    """Run a verb on the queue of a server, and give what it prints."""
+    done = smtprecv("queue", verb, "--queue", served.queue, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def test_a_reader_that_stops(receiver: Served) -> None:
     """`showqueue | head -1` is no error worth a word."""
     for _ in range(3):

@@ -58,7 +58,7 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
     ask(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 3\)"):
+    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 4\)"):
         async with opened(tmp_path):
             pass
     assert ask(tmp_path, "PRAGMA user_version") == [(99,)]
@@ -107,12 +107,12 @@ async def test_claims_walk_the_index(tmp_path: Path) -> None:
         await accept(spool)
         await spool.claim(LATE, 1)
     queries = {
-        "SELECT * FROM message WHERE owner IS NULL AND priority = 0 AND due > 0 ORDER BY due": "message_due",
-        "SELECT max(priority) FROM message WHERE owner IS NULL AND priority < 9": "message_due",
-        "SELECT min(due) FROM message WHERE owner IS NULL AND priority = 0 AND due <= 1": "message_due",
+        "SELECT id FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 0 ORDER BY due": "_due",
+        "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < 9": "message_due",
+        "SELECT min(due) FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due <= 1": "message_due",
         "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "message_owner",
-        "SELECT number FROM message WHERE owner IS NULL AND priority = 0 AND due IS NULL": "message_due",
-        "SELECT number FROM message WHERE owner IS NULL AND priority = 0 AND due > 1": "message_due",
+        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due IS NULL": "message_due",
+        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 1": "message_due",
         "UPDATE message SET owner = NULL WHERE owner = 'x'": "message_owner",
         "UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ('x')": "message_owner",
         "SELECT * FROM message WHERE id > 'x' ORDER BY id": "sqlite_autoindex_message_1",

@@ -12,7 +12,7 @@ import trio.testing
 from tests.spool.spoolhouse import LARGE, LATE, Disk, accept, ask, bodies, names, opened
 
 from smtprecv.errors import SpoolError
-from smtprecv.spool import SpoolOptions, _sqlite
+from smtprecv.spool import SpoolOptions, _litter
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._owner import Owner, bury, dead_owners, is_alive
 from smtprecv.spool._sqlite import SqliteSpool
@@ -265,7 +265,7 @@ async def test_a_sweep_goes_by_turns(
     for number in range(7):
         (tmp_path / "bodies" / f"{dead}.{number:020}").touch()
     (tmp_path / "bodies" / f"{dead}.{9:020}").mkdir()
-    monkeypatch.setattr(_sqlite, "_SWEEP_SIZE", 2)
+    monkeypatch.setattr(_litter, "_SWEEP_SIZE", 2)
     disk = Disk()
     async with opened(tmp_path, disk.options()) as spool:
         assert disk.statements.count("COMMIT") == 1 + 4 + 1

@@ -18,6 +18,7 @@ import trio
 
 from smtprecv.cli._arguments import Options, parse_arguments
 from smtprecv.cli._passwd import passwd
+from smtprecv.cli._queue import queue
 from smtprecv.cli._runqueue import runqueue
 from smtprecv.cli._serve import serve
 from smtprecv.cli._showqueue import showqueue
@@ -30,6 +31,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Options], Awaitable[int]]]] = {
     "serve": serve,
     "runqueue": runqueue,
     "showqueue": showqueue,
+    "queue": queue,
     "passwd": passwd,
 }
 

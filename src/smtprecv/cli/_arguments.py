@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn, final
 
 from smtprecv.cli._log import FACILITIES, LogTarget, read_log_name, read_log_target
+from smtprecv.cli._queue_arguments import SILENT, add_ids, add_queue, add_queue_command
 from smtprecv.cli._routes import AddRoutes, read_routes
 from smtprecv.cli._terminal import printable
 from smtprecv.cli._values import (
@@ -24,7 +25,6 @@ from smtprecv.cli._values import (
     read_host,
     read_number,
     read_path,
-    read_queue_id,
     value,
 )
 from smtprecv.delivery import Delivery
@@ -35,9 +35,6 @@ from smtprecv.protocol import Config
 from smtprecv.queue import Bounces
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Network, parse_network
-
-_SILENT: Final[Mapping[str, object]] = {"log": LogTarget(), "log_name": "smtprecv", "log_facility": "mail"}
-"""What a command has that writes no log."""
 
 _CONFIG: Final = Config("localhost")
 _LIMITS: Final = Limits()
@@ -87,6 +84,15 @@ class Options(argparse.Namespace):
     runqueue: bool
     json: bool
     ids: list[QueueId]
+    verb: str
+    senders: list[str]
+    recipients: list[str]
+    domains: list[str]
+    statuses: list[str]
+    older_than: dt.timedelta | None
+    limit: int | None
+    dry_run: bool
+    to: list[str]
     file: Path
     user: str
     delete: bool
@@ -134,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s --queue DIR --deliver maildir:PATH --listen ADDRESS [OPTION ...]"
-    _add_queue(parser)
+    add_queue(parser)
     _add_listeners(parser)
     _add_tls(parser)
     _add_senders(parser)
@@ -206,43 +212,36 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
-    _add_queue(parser)
+    add_queue(parser)
     _add_delivery(parser, is_required=True)
     _add_log(parser)
-    _add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
+    add_ids(parser, "try this message, due or not, its failed recipients too; by default all that are due")
 
 
 def _add_showqueue(parser: argparse.ArgumentParser) -> None:
-    _add_queue(parser)
-    parser.set_defaults(**_SILENT)
+    add_queue(parser)
+    parser.set_defaults(**SILENT)
     parser.add_argument("--json", action="store_true", help="write one object a line")
     parser.epilog = (
         "The keys of an object are id, size, arrival, sender, body, smtputf8, ret, envid, deliver_by, priority, "
-        "require_tls, auth, client, last_attempt, next_attempt, warned, report_of, error and recipients; those of a "
+        "require_tls, auth, client, last_attempt, next_attempt, held, warned, report_of, error, note_size and "
+        "recipients; those of a "
         "client are address, "
         "port, host, ident, dialect, hello, tls (version, cipher, bits, client_name) and identity; those of a "
         "recipient are address, original, notify, orcpt, status, attempts, last_reply and next_attempt. What was not "
         "given is null; envid and orcpt are as the client wrote them, and notify is empty for NEVER."
     )
     _add_where(parser, "also ask there who has a message already, though that is not recorded yet", is_required=False)
-    _add_ids(parser, "show this message; by default all")
+    add_ids(parser, "show this message; by default all")
 
 
 def _add_passwd(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    parser.set_defaults(**_SILENT)
+    parser.set_defaults(**SILENT)
     add("--delete", action="store_true", help="delete the user")
     add("file", metavar="FILE", type=value(read_path), help="the password file, made if it is not there")
     add("user", metavar="USER", type=value(read_user), help="whose password it is")
     parser.epilog = "The password is asked for on the terminal, or is the first line of standard input."
-
-
-def _add_queue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", required=True, metavar="DIR", type=value(read_path), help="the queue's folder")
-
-
-def _add_ids(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("ids", nargs="*", metavar="ID", type=value(read_queue_id), help=text)
 
 
 def _add_log(parser: argparse.ArgumentParser) -> None:
@@ -287,6 +286,7 @@ _COMMANDS: Final[Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], s
     "serve": (_add_serve, "receive mail, and run the queue"),
     "runqueue": (_add_runqueue, "try once what is due, or the messages named"),
     "showqueue": (_add_showqueue, "show the messages in the queue"),
+    "queue": (add_queue_command, "look at the messages in the queue, and steer them"),
     "passwd": (_add_passwd, "set a user's password in a password file"),
 }
 

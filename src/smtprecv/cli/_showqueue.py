@@ -22,10 +22,11 @@ from smtprecv.spool import Entry, Spool, Standing, Status, all_entries, open_spo
 
 Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
 
-_HEADING: Final = (
+HEADING: Final = (
     "ID                        SIZE  ARRIVAL              SENDER",
     "  STATUS     ATTEMPTS  NEXT ATTEMPT         RECIPIENT  LAST REPLY",
 )
+"""What stands above a table."""
 
 
 async def showqueue(options: Options) -> int:
@@ -34,22 +35,27 @@ async def showqueue(options: Options) -> int:
     SpoolError for a folder without a queue, which stays as it is.
     """
     delivery = None if options.deliver is None else options.deliver(hostname=options.hostname)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     missing = dict.fromkeys(options.ids)
     is_empty = True
     async with open_spool(options.queue, create=False) as spool:
         async for entry in _entries(spool, options.ids):
             missing.pop(entry.queue_id, None)
             entry = await _confirmed(entry, delivery)  # noqa: PLW2901  # nothing else is to be said of it
-            heading = _HEADING if is_empty and not options.json else ()
+            heading = HEADING if is_empty and not options.json else ()
             is_empty = False
-            for line in [*heading, *([_json_line(entry)] if options.json else table_lines(entry))]:
+            for line in [*heading, *([json_line(json_object(entry))] if options.json else table_lines(entry))]:
                 sys.stdout.write(f"{line if options.json else cut(line, width)}\n")
     if is_empty and not options.ids and not options.json:
         sys.stdout.write("queue is empty\n")
     for queue_id in missing:
         say("smtprecv showqueue", f"{queue_id} is not in the queue")
     return 1 if missing else 0
+
+
+def terminal_width() -> int | None:
+    """Give how many columns standard output has; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 async def _confirmed(entry: Entry, delivery: object) -> Entry:
@@ -103,9 +109,11 @@ def json_object(entry: Entry) -> Json:
         "client": _json_client(entry.client),
         "last_attempt": _iso(entry.attempted),
         "next_attempt": _iso(entry.due),
+        "held": entry.is_held,
         "warned": _iso(entry.warned),
         "report_of": entry.report_of,
         "error": entry.error,
+        "note_size": None if entry.note is None else len(entry.note.text.encode()),
         "recipients": [_json_standing(standing, _next_attempt(entry, standing)) for standing in entry.standings],
     }
 
@@ -140,9 +148,10 @@ def _json_standing(standing: Standing, next_attempt: dt.datetime | None) -> Json
     }
 
 
-def _json_line(entry: Entry) -> str:
+def json_line(value: Json) -> str:
+    """Write a value in one line that harms no terminal."""
     # Pure ASCII, so that no terminal and no locale is in the way; DEL is the one control character that JSON lets pass.
-    return json.dumps(json_object(entry), separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def _json_reply(reply: Reply | None) -> Json:
@@ -152,7 +161,7 @@ def _json_reply(reply: Reply | None) -> Json:
 
 
 def _wishes(entry: Entry) -> Iterator[str]:
-    """Give what the sender asked for that changes when or how the message is delivered."""
+    """Give what the sender asked for that changes when or how the message is delivered, and the operator."""
     parameters = entry.envelope.parameters
     if parameters.priority:
         yield f"priority {parameters.priority}"
@@ -160,6 +169,8 @@ def _wishes(entry: Entry) -> Iterator[str]:
         yield f"by {parameters.deliver_by}"
     if parameters.require_tls:
         yield "requiretls"
+    if entry.is_held:
+        yield "held"
 
 
 def _address(recipient: Recipient) -> str:

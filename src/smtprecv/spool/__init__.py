@@ -3,11 +3,12 @@
 from smtprecv.spool._entry import Entry, Note, Standing, Status
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._scratch import PassingBody, Scratch
-from smtprecv.spool._spool import Claim, Draft, FreshMail, Spool, all_entries
+from smtprecv.spool._spool import Change, Claim, Draft, FreshMail, Spool, all_entries
 from smtprecv.spool._sqlite import open_spool
 from smtprecv.spool._thread import RunInThread
 
 __all__ = [
+    "Change",
     "Claim",
     "Draft",
     "Entry",

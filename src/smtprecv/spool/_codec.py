@@ -50,7 +50,7 @@ Value: TypeAlias = str | int | bytes | None
 """What is stored in a column."""
 
 ENTRY_COLUMNS: Final = (
-    "id, received, due, attempted, size, reverse_path, parameters, priority, client, error, warned, report_of, "
+    "id, received, due, attempted, size, reverse_path, parameters, priority, client, error, held, warned, report_of, "
     "note_version, note"
 )
 STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_status, reply_text, original, parameters"
@@ -77,6 +77,7 @@ def entry_row(entry: Entry) -> tuple[Value, ...]:
         entry.envelope.parameters.priority,
         _client_text(entry.client),
         None if entry.error is None else storable(entry.error),
+        int(entry.is_held),
         None if entry.warned is None else time_number(entry.warned),
         entry.report_of,
         *((None, None) if entry.note is None else (entry.note.version, storable(entry.note.text))),
@@ -97,7 +98,7 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
     """Give the entry of a row of ENTRY_COLUMNS and of its recipients' rows; CorruptEntry if they make none."""
     try:
         queue_id, received, due, attempted, size, reverse_path, parameters, priority, client, error, *rest = row
-        warned, report_of, *note = rest
+        held, warned, report_of, *note = rest
         standings = tuple(_standing(standing_row) for standing_row in standing_rows)
         recipients = tuple(standing.recipient for standing in standings)
         if not recipients:
@@ -117,6 +118,7 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
             attempted=None if attempted is None else _time(attempted),
             error=read_optional_text(error),
             note=_note(*note),
+            is_held=read_number(held) != 0,
             warned=None if warned is None else _time(warned),
             report_of=None if report_of is None else QueueId(read_text(report_of)),
         )

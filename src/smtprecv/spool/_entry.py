@@ -96,7 +96,7 @@ class Entry:
     ``error``: the text of the exception that ended the last attempt, None if it answered; for
     showqueue and the log only, it never reaches the network. ``note``: what a delivery saved. ``warned``:
     when its sender was told that it is delayed. ``report_of``: the message that this one tells of, None if it is no
-    report of ours.
+    report of ours. ``is_held``: an operator holds it: it is not claimed as due, until it is released.
     """
 
     queue_id: QueueId
@@ -111,6 +111,7 @@ class Entry:
     note: Note | None = None
     warned: dt.datetime | None = None
     report_of: QueueId | None = None
+    is_held: bool = False
 
     @property
     def pending(self) -> tuple[Standing, ...]:

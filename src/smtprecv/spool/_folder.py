@@ -62,7 +62,7 @@ class Folder:
             with suppress(FileExistsError):
                 folder.mkdir(_FOLDER_MODE)
                 fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                _give_to_owner(fd, self.path)
+                give_to_owner(fd, self.path)
                 os.close(fd)
 
     def make_database(self) -> None:
@@ -131,7 +131,7 @@ def new_file(path: Path, flags: int, mode: int = _FILE_MODE) -> int:
     user whose queue it is.
     """
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    _give_to_owner(fd, path.parent)
+    give_to_owner(fd, path.parent)
     return fd
 
 
@@ -147,7 +147,7 @@ def free_files(path: Path) -> int:
     return status.f_favail if status.f_files else sys.maxsize
 
 
-def _give_to_owner(fd: int, folder: Path) -> None:
+def give_to_owner(fd: int, folder: Path) -> None:
     """Let a file that was just made be the folder's owner's: by descriptor, its name may be another file's by now."""
     if os.geteuid() == 0:
         status = folder.stat()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, final
 
+from smtprecv.spool._bell import bell_path
 from smtprecv.spool._failure import reason
 from smtprecv.spool._folder import new_file
 from smtprecv.spool._queue_id import is_body_file, is_owner_id, random_owner_id
@@ -69,6 +70,7 @@ def dead_owners(folder: Path) -> list[str]:
 def bury(folder: Path, owner_ids: Sequence[str]) -> None:
     """Remove the files of dead owners."""
     for owner_id in owner_ids:
+        _remove(bell_path(folder, owner_id))
         _remove(folder / owner_id)
 
 

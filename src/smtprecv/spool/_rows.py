@@ -31,6 +31,7 @@ from smtprecv.spool._codec import (
 )
 from smtprecv.spool._entry import Entry, Status
 from smtprecv.spool._failure import reason
+from smtprecv.spool._fields import read_number
 from smtprecv.spool._queue_id import is_body_file
 
 _log: Final = logging.getLogger("smtprecv.spool")
@@ -49,8 +50,8 @@ _INSERT_RECIPIENT: Final = (
     f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
-_NEXT_PRIORITY: Final = "SELECT max(priority) FROM message WHERE owner IS NULL AND priority < ?"
-_OF_PRIORITY: Final = "owner IS NULL AND priority = ?"
+_NEXT_PRIORITY: Final = "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < ?"
+_OF_PRIORITY: Final = "owner IS NULL AND held = 0 AND priority = ?"
 _DUE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
 _NEXT_DUE: Final = f"SELECT min(due) FROM message WHERE {_OF_PRIORITY} AND due <= ?"
 _TOO_LATE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due > ?"
@@ -84,7 +85,7 @@ def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | Non
         connection.execute("INSERT INTO body (message, octets) VALUES (?, ?)", (number, body))
 
 
-def _insert_standings(connection: sqlite3.Connection, number: int | None, entry: Entry) -> None:
+def _insert_standings(connection: sqlite3.Connection, number: object, entry: Entry) -> None:
     connection.executemany(
         _INSERT_RECIPIENT,
         [(number, position, *standing_row(standing)) for position, standing in enumerate(entry.standings)],
@@ -98,11 +99,46 @@ def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBo
     if row is None:
         _log.warning("%s is not claimed here: its outcome was not recorded", entry.queue_id)
         return None
-    number, body_file = row
-    if entry.is_done:
+    return _put(connection, row[0], row[1], None if entry.is_done else entry)
+
+
+def change(
+    connection: sqlite3.Connection, queue_ids: Sequence[QueueId], change_entry: Callable[[Entry], Entry | None]
+) -> list[tuple[Entry, Entry | None, StoredBody | None]]:
+    """Put what ``change_entry`` gives in the place of messages that nobody has claimed; give the bodies of the gone."""
+    changes: list[tuple[Entry, Entry | None, StoredBody | None]] = []
+    for queue_id in dict.fromkeys(queue_ids):
+        rows: list[Row] = connection.execute(f"{_SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
+        for row, before in ((each, entry) for each in rows for entry in _readable(connection, each)):
+            after = change_entry(before)
+            after = None if after is None or after.is_done else after
+            body = None if after is before else _put(connection, row[0], row[1], after)
+            changes.append((before, after, body))
+    return changes
+
+
+def stored_body(connection: sqlite3.Connection, bodies: Path, queue_id: QueueId) -> tuple[StoredBody, int] | None:
+    """Give the body of a message and its size, None where there is no such message; CorruptEntry if it is not whole."""
+    query = "SELECT number, body_file, size FROM message WHERE id = ?"
+    row = connection.execute(query, (queue_id,)).fetchone()
+    if row is None:
+        return None
+    size = read_number(row[2])
+    return _body(connection, bodies, row[0], row[1], size), size
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """Give the number of messages, by the shortest index there is."""
+    number: object = connection.execute("SELECT count(*) FROM message").fetchone()[0]
+    return number if isinstance(number, int) else 0
+
+
+def _put(connection: sqlite3.Connection, number: object, body_file: object, entry: Entry | None) -> StoredBody | None:
+    """Store an entry in the place of another, claimed by nobody; for None remove it, and give the body that it had."""
+    if entry is None:
         for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
             connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
-        return b"" if body_file is None else BodyFile(body_file)
+        return BodyFile(body_file) if is_body_file(body_file) else b""
     connection.execute(_UPDATE_MESSAGE, (*entry_row(entry), number))
     # A redirect changes how many recipients there are.
     connection.execute("DELETE FROM recipient WHERE message = ?", (number,))
@@ -210,6 +246,19 @@ def find(connection: sqlite3.Connection, queue_ids: Sequence[QueueId]) -> list[E
         for row in connection.execute(f"{_SELECT} WHERE id = ?", (queue_id,)).fetchall()
         for entry in _readable(connection, row)
     ]
+
+
+def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int) -> tuple[list[str], int | None]:
+    """Say what is wrong with the next messages behind the number ``after``; give the last number, None at the end."""
+    found: list[str] = []
+    number = None
+    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+    for number, body_file, _, *columns in connection.execute(query, (after, limit)).fetchall():
+        try:
+            _body(connection, bodies, number, body_file, _entry(connection, number, columns).size)
+        except CorruptEntry as error:
+            found.append(f"{columns[0]}: {error}")
+    return found, number
 
 
 def is_named(connection: sqlite3.Connection, body_file: str) -> bool:

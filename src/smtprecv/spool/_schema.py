@@ -3,7 +3,7 @@
 The database's ``user_version`` says which migrations it has had; they only go forward, and a newer one is refused.
 Times are microseconds since 1970 in UTC. The numbers of messages are never used twice (AUTOINCREMENT),
 so the recipients and the body of a message that was set aside stay where they are, with no foreign key to say no.
-Cost follows what is due: one index holds what nobody has claimed, by priority, the other what is claimed.
+Cost follows what is due: one index has what nobody has claimed or holds, by priority, the other what is claimed.
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         "ALTER TABLE message ADD COLUMN report_of TEXT",
         "ALTER TABLE corrupt ADD COLUMN warned INTEGER",
         "ALTER TABLE corrupt ADD COLUMN report_of TEXT",
+    ),
+    (
+        "ALTER TABLE message ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE corrupt ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX message_due",
+        "CREATE INDEX message_due ON message (priority, due) WHERE owner IS NULL AND held = 0",
     ),
 )
 """The migration at index n makes a database of version n one of version n + 1."""

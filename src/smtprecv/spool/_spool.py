@@ -11,10 +11,10 @@ implementation to all of this.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, TypeAlias, final
 
 from smtprecv.message import Client, Message, QueueId
 from smtprecv.protocol import Envelope
@@ -32,6 +32,10 @@ class Claim:
     entry: Entry
     message: Message
     is_first: bool = False
+
+
+Change: TypeAlias = Callable[[Entry], Entry | None]
+"""What is to become of an entry; None: it is removed."""
 
 
 class Draft(Protocol):
@@ -106,7 +110,7 @@ class Spool(Protocol):
         ...
 
     async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
-        """Claim at most ``limit`` messages due at ``now`` that nobody has claimed.
+        """Claim at most ``limit`` messages due at ``now`` that nobody has claimed and nobody holds.
 
         The highest priority comes first (RFC 6710), and of one priority the longest due: what is due and of
         a low priority waits for as long as there is enough of a higher one.
@@ -114,7 +118,7 @@ class Spool(Protocol):
         ...
 
     async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:
-        """Claim these messages, due or not, as far as they are there and nobody has claimed them.
+        """Claim these messages, due or not, held or not, as far as they are there and nobody has claimed them.
 
         Recipients that had failed are pending again: this is the retry by hand.
         """
@@ -129,14 +133,15 @@ class Spool(Protocol):
         ...
 
     async def next_due(self) -> dt.datetime | None:
-        """Give the earliest time at which an unclaimed message is due; None if there is none."""
+        """Give the earliest time at which an unclaimed message is due that is not held; None if there is none."""
         ...
 
     async def wait_for_mail(self) -> None:
-        """Return when this process has accepted a message that was born unclaimed since the last return.
+        """Return when a message was born unclaimed in this process, or any was changed, since the last return.
 
-        Such a message is due at once. Fresh ones do not count, and arrivals by other processes
-        may not be noticed: look at ``next_due`` now and then too.
+        A message that is accepted is due at once. Fresh ones do not count, and arrivals by other processes may not
+        be noticed: look at ``next_due`` now and then too. A ``change`` is noticed whichever process made it, within
+        a second of its return, by who waits at that time.
         """
         ...
 
@@ -150,6 +155,33 @@ class Spool(Protocol):
 
     async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
         """Give the entries of these messages, by queue id, as far as they are there."""
+        ...
+
+    async def count(self) -> int:
+        """Give the number of messages, claimed or not; roughly: it may count what cannot be read."""
+        ...
+
+    async def verify(self) -> Sequence[str]:
+        """Look at all of the store, and give a sentence for each fault; nothing is changed.
+
+        It may take long, and hold others up meanwhile.
+        """
+        ...
+
+    async def message_of(self, queue_id: QueueId) -> Message | None:
+        """Give the octets of a message, claimed or not; None if it is not there.
+
+        It is not kept for the reader: SpoolError, then or while it is read, if it has gone or is not whole.
+        """
+        ...
+
+    async def change(self, queue_ids: Sequence[QueueId], change: Change) -> Sequence[tuple[Entry, Entry | None]]:
+        """Put ``change(entry)`` in the place of each of these messages, in one transaction; None removes it.
+
+        A message that is claimed stays as it is: give those that were not, as they were and as they are. An entry
+        that is done is removed as well. ``change`` may keep an entry as it is by giving the very same, gets no
+        other than these, may be called twice, in another thread, and must not block.
+        """
         ...
 
 

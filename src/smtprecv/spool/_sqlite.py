@@ -23,27 +23,28 @@ import trio
 from smtprecv.errors import SpoolError, SpoolUnusable
 from smtprecv.message import Message, QueueId
 from smtprecv.spool import _rows as rows
+from smtprecv.spool._bell import Bell, bell_path, ring_all
 from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
 from smtprecv.spool._codec import number_time, time_number
+from smtprecv.spool._database import connect
 from smtprecv.spool._draft import ArrivingDraft
 from smtprecv.spool._entry import Entry
 from smtprecv.spool._failure import FAILURES, reason
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
+from smtprecv.spool._litter import sweep_all
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
-from smtprecv.spool._owner import Owner, body_files, bury, dead_owners, is_alive, sweep
+from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
-from smtprecv.spool._schema import prepare
-from smtprecv.spool._spool import Claim, FreshMail, Spool
+from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
 from smtprecv.spool._thread import Begun, RunInThread, Threads
+from smtprecv.spool._verify import verify
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
 _BODY_THREADS: Final = 8
-_SWEEP_SIZE: Final = 500
-"""Body files that are looked at in one turn of the write lock."""
 
 
 @asynccontextmanager
@@ -124,11 +125,12 @@ class SqliteSpool:
             folder.database,
             lock=lock,
             run_in_thread=for_writer,
-            connect=self._connected,
+            connect=partial(connect, self._options, self._folder),
             has_room=self._room.is_left_for_rows,
             wal_limit=options.wal_limit,
         )
         self._queue_ids = QueueIds(owner.id)
+        self._bell = Bell(bell_path(folder.owners, owner.id))
         self._fresh: Fresh | None = None
         self._arrival = trio.Event()
         self._has_started = False
@@ -152,6 +154,7 @@ class SqliteSpool:
         except SpoolError as error:
             _log.warning("the spool was not closed cleanly: %s", error)
         finally:
+            self._bell.close()
             self._owner.close()
 
     async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
@@ -196,8 +199,11 @@ class SqliteSpool:
         return None if due is None else number_time(due)
 
     async def wait_for_mail(self) -> None:
-        """Return when this process has accepted a message that was born unclaimed since the last return."""
-        await self._arrival.wait()
+        """Return when this process has accepted a message that was born unclaimed, or a bell was rung."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._bell.listen, self._arrival.set)
+            await self._arrival.wait()
+            nursery.cancel_scope.cancel()
         self._arrival = trio.Event()
 
     async def recover(self) -> int:
@@ -211,7 +217,7 @@ class SqliteSpool:
         count, dead = await self._writer.run(Rank.RECORD, work)
         if dead:
             try:
-                await self._sweep(dead)
+                await sweep_all(self._writer, self._folder, self._bodies, dead)
             except SpoolError as error:
                 _log.warning("the litter of dead owners was not swept: %s", error)
         return count
@@ -224,6 +230,33 @@ class SqliteSpool:
     async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
         """Give the entries of these messages, as far as they are there."""
         return await self._writer.run(Rank.READ, lambda work: rows.find(work.connection, queue_ids))
+
+    async def count(self) -> int:
+        """Give the number of messages."""
+        return await self._writer.run(Rank.READ, lambda work: rows.count(work.connection))
+
+    async def verify(self) -> Sequence[str]:
+        """Look at all of the folder, and give a sentence for each fault."""
+        return await verify(self._writer, self._folder)
+
+    async def message_of(self, queue_id: QueueId) -> Message | None:
+        """Give the octets of a message, claimed or not; None if it is not there."""
+        bodies = self._folder.bodies
+        found = await self._writer.run(Rank.READ, lambda work: rows.stored_body(work.connection, bodies, queue_id))
+        return None if found is None else self.message(queue_id, *found)
+
+    async def change(self, queue_ids: Sequence[QueueId], change: Change) -> Sequence[tuple[Entry, Entry | None]]:
+        """Change messages that nobody has claimed; body files go behind the COMMIT, and then every bell is rung."""
+
+        def work(transaction: Transaction) -> list[tuple[Entry, Entry | None]]:
+            changes = rows.change(transaction.connection, queue_ids, change)
+            for _, _, body in changes:
+                if isinstance(body, BodyFile):
+                    transaction.after_commit(partial(self._remove_body, body))
+            transaction.after_commit(lambda _: ring_all(self._folder.owners))
+            return [(before, after) for before, after, _ in changes]
+
+        return await self._writer.run(Rank.RECORD, work)
 
     async def accept(self, entry: Entry, body: StoredBody, outcome: Entry | None = None) -> bool:
         """Insert a message, claimed at birth if there is room for it among the fresh mail, and record an outcome."""
@@ -300,26 +333,8 @@ class SqliteSpool:
             _log.warning("%s stay claimed until the spool works again: %s", ", ".join(queue_ids), error)
             self._writer.insist(Rank.RECORD, work)
 
-    def _connected(self) -> sqlite3.Connection:
-        connection = self._options.connect(self._folder.database)
-        try:
-            prepare(connection)
-            self._folder.sync()
-        except (sqlite3.Error, OSError, SpoolError):
-            connection.close()
-            raise
-        return connection
-
-    async def _sweep(self, dead: Sequence[str]) -> None:
-        """Remove what dead owners have left, in short turns: others want the write lock too. They are buried last."""
-        names = await self._bodies.run(partial(body_files, self._folder.bodies))
-        for start in range(0, len(names), _SWEEP_SIZE):
-            step = partial(self._sweep_some, names[start : start + _SWEEP_SIZE])
-            await self._writer.run(Rank.READ, partial(Transaction.after_commit, step=step))
-        await self._writer.run(Rank.READ, lambda _: bury(self._folder.owners, dead))
-
-    def _sweep_some(self, names: Sequence[str], connection: sqlite3.Connection) -> None:
-        sweep(self._folder.bodies, self._folder.owners, names, partial(rows.is_named, connection))
+    def _remove_body(self, body: BodyFile, _: sqlite3.Connection) -> None:
+        self._bodies.remove(body.name)
 
     def _leave(self) -> None:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""

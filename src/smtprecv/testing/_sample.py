@@ -12,7 +12,9 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, NoReturn, TypeAlias, TypeGuard
 
-from smtprecv.message import Client, QueueId, SessionId
+import trio
+
+from smtprecv.message import Client, Message, QueueId, SessionId
 from smtprecv.protocol import (
     AddressLiteral,
     Body,
@@ -46,6 +48,7 @@ MINUTE: Final = dt.timedelta(minutes=1)
 LATE: Final = NOON + dt.timedelta(days=30)
 LARGE: Final = b"0123456789abcdefghijklmnopqrstuvwxyz\r\n" * 20_000
 SMALL: Final = b"Subject: one\r\n\r\none\r\n"
+_PIECE_SIZE: Final = 256 * 1024
 _PEOPLE: Final = tuple(Recipient(ForwardPath(Mailbox(name, Domain("example.com")))) for name in ("ada", "Bob", "c"))
 OK: Final = Reply(250, "taken", EnhancedStatus(2, 0, 0))
 LATER: Final = Reply(451, "not now\nperhaps later")
@@ -124,6 +127,22 @@ async def accept(
 async def finish(spool: Spool, claim: Claim) -> None:
     """Record that every recipient was served."""
     await spool.record(claim.entry.after([OK] * len(claim.entry.pending), NOON))
+
+
+async def check_message(message: Message, octets: bytes) -> None:
+    """Hold a message to its octets, however they are read."""
+    same("a message knows its size", message.size, len(octets))
+    for _ in range(2):
+        same("bytes() gives the octets, each time", await message.bytes(), octets)
+        async with message.chunks() as chunks:
+            pieces = [piece async for piece in chunks]
+        same("chunks() gives the octets, each time", b"".join(pieces), octets)
+        same("no chunk is larger than 256 KiB", max(map(len, pieces)) <= _PIECE_SIZE, expected=True)
+        async with message.as_file() as path:
+            same("as_file() gives a file with the octets", await trio.Path(path).read_bytes(), octets)
+        same("the file of as_file() is gone behind the block", await trio.Path(path).exists(), expected=False)
+    async with message.chunks() as chunks:
+        same("chunks() may be left early", octets.startswith(await anext(chunks)), expected=True)
 
 
 def ids(messages: Sequence[Claim] | Sequence[Entry]) -> list[QueueId]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from smtprecv.message import Message, QueueId
+from smtprecv.message import QueueId
 from smtprecv.spool import Claim, Entry, Spool, all_entries
 from smtprecv.testing._reports import check_report
 from smtprecv.testing._sample import (
@@ -31,15 +31,16 @@ from smtprecv.testing._sample import (
     SMALL,
     OpenSpool,
     accept,
+    check_message,
     fail,
     finish,
     ids,
     of_priority,
     same,
 )
+from smtprecv.testing._steering import STEERING_CHECKS
 
 _NOTHING: Final[Sequence[Entry]] = ()
-_PIECE_SIZE: Final = 256 * 1024
 _PATIENCE: Final = 10
 _ID_LETTERS: Final = set("0123456789abcdefghijklmnopqrstuv")
 
@@ -82,7 +83,7 @@ async def _check_abort(open_store: OpenSpool) -> None:
         for octets in (SMALL, LARGE):
             draft = await spool.begin(NOON)
             await draft.write(octets)
-            await _check_message(await draft.message(), octets)
+            await check_message(await draft.message(), octets)
             await draft.abort()
         cancelled = await spool.begin(NOON)
         await cancelled.write(LARGE)
@@ -117,26 +118,11 @@ async def _check_reading(open_store: OpenSpool) -> None:
             async with spool.fresh(1) as fresh:
                 await accept(spool, octets)
                 with trio.fail_after(_PATIENCE):
-                    await _check_message((await fresh.receive()).message, octets)
+                    await check_message((await fresh.receive()).message, octets)
             entry = await accept(spool, octets, received=NOON - MINUTE)
             for claim in await spool.claim_ids([entry.queue_id]):
-                await _check_message(claim.message, octets)
+                await check_message(claim.message, octets)
                 await finish(spool, claim)
-
-
-async def _check_message(message: Message, octets: bytes) -> None:
-    same("a message knows its size", message.size, len(octets))
-    for _ in range(2):
-        same("bytes() gives the octets, each time", await message.bytes(), octets)
-        async with message.chunks() as chunks:
-            pieces = [piece async for piece in chunks]
-        same("chunks() gives the octets, each time", b"".join(pieces), octets)
-        same("no chunk is larger than 256 KiB", max(map(len, pieces)) <= _PIECE_SIZE, expected=True)
-        async with message.as_file() as path:
-            same("as_file() gives a file with the octets", await trio.Path(path).read_bytes(), octets)
-        same("the file of as_file() is gone behind the block", await trio.Path(path).exists(), expected=False)
-    async with message.chunks() as chunks:
-        same("chunks() may be left early", octets.startswith(await anext(chunks)), expected=True)
 
 
 async def _check_fresh(open_store: OpenSpool) -> None:
@@ -335,6 +321,7 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     _check_record,
     check_report,
     _check_stray_record,
+    *STEERING_CHECKS,
     _check_listing,
     _check_waiting,
     _check_crowd,

@@ -1,0 +1,22 @@
+"""The connection to the spool's database: made, set up, and its folder synced."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from smtprecv.errors import SpoolError
+from smtprecv.spool._folder import Folder
+from smtprecv.spool._options import SpoolOptions
+from smtprecv.spool._schema import prepare
+
+
+def connect(options: SpoolOptions, folder: Folder) -> sqlite3.Connection:
+    """Connect, bring the database to the newest version, and make its name durable; under the write lock."""
+    connection = options.connect(folder.database)
+    try:
+        prepare(connection)
+        folder.sync()
+    except (sqlite3.Error, OSError, SpoolError):
+        connection.close()
+        raise
+    return connection
