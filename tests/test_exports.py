@@ -30,6 +30,7 @@ BETWEEN_LAYERS = {
     "smtprecv.dsn.settled",
     "smtprecv.dsn.wanted",
     "smtprecv.delivery.running",
+    "smtprecv.durable.sync",
     "smtprecv.errors.cancellation_in",
     "smtprecv.errors.is_group",
     "smtprecv.note.Notebook",

@@ -14,7 +14,7 @@ MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"protocol"}),
-    frozenset({"errors", "message", "hostname", "resolver", "sasl"}),
+    frozenset({"durable", "errors", "message", "hostname", "resolver", "sasl"}),
     frozenset({"trace", "retry", "spool", "dsn", "relay"}),
     frozenset({"note", "delivery", "policy"}),
     frozenset({"control", "queue", "server", "deliveries", "policies", "testing"}),

@@ -20,6 +20,7 @@ from typing import Final
 
 from smtprecv.cli._arguments import Options
 from smtprecv.cli._terminal import say
+from smtprecv.durable import sync
 from smtprecv.errors import ConfigError
 from smtprecv.policies import read_keys, with_keys, without_user
 from smtprecv.sasl import MAX_SIZE, SALT_SIZE, ScramKeys, saslprep
@@ -135,12 +136,4 @@ def _replace(path: Path, descriptor: int, octets: bytes) -> None:
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
-    _fsync_folder(path.parent)
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, final
 
+from smtprecv.durable import sync
+
 
 @final
 class MailFile:
@@ -43,7 +45,7 @@ class MailFile:
         file.close()
         self._tmp.rename(self._new)
         self._file = None
-        fsync_folder(self._new.parent)
+        sync(self._new.parent)
 
     def discard(self) -> None:
         """Leave nothing under ``tmp``, as far as the disk lets us; never raises OSError."""
@@ -73,7 +75,7 @@ def make_folders(paths: Iterable[Path], prefix: Path) -> None:
         if is_missing or prefix in path.parents:
             changed[path.parent] = None
     for path in changed:
-        fsync_folder(path)
+        sync(path)
 
 
 def is_placed(folder: Path, name: str, prefix: str) -> bool:
@@ -85,18 +87,9 @@ def is_placed(folder: Path, name: str, prefix: str) -> bool:
     for part in (folder / "new", folder / "cur"):
         with contextlib.suppress(FileNotFoundError):
             if (part / name).exists() or _has_prefix(part, prefix):
-                fsync_folder(part)
+                sync(part)
                 return True
     return False
-
-
-def fsync_folder(path: Path) -> None:
-    """Put the names in a folder on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _has_prefix(folder: Path, prefix: str) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, final
 
 from smtprecv.deliveries._dotlock import dot_lock, lock_file
-from smtprecv.deliveries._mailfile import fsync_folder
+from smtprecv.durable import sync
 
 SPARE_SIZE: Final = 64
 """Octets by which the names of locks, drafts and journals are longer than the mailbox's."""
@@ -64,7 +64,7 @@ class MboxDraft:
             os.fsync(self._fd)
             journal = _journal(self._mailbox)
             self.path.rename(journal)
-            fsync_folder(journal.parent)
+            sync(journal.parent)
             try:
                 for block in _blocks(self._fd, _HEAD_SIZE):
                     _write_all(mailbox, block)

@@ -23,7 +23,7 @@ from smtprecv.server._dialogue import SHUTDOWN, Dialogue
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
 from smtprecv.server._limits import Doorkeeper, Limits
-from smtprecv.server._networks import Networks
+from smtprecv.server._networks import Networks, unmapped
 from smtprecv.server._peer import ClientLookup, Lookups
 from smtprecv.server._proxy import ProxyError, read_header
 from smtprecv.server._quota import Quota
@@ -266,10 +266,7 @@ def _client_of(stream: trio.abc.Stream) -> Client:
 def _end(name: tuple[str, int]) -> tuple[IPv4Address | IPv6Address, int]:
     """Give one end of a connection; a mapped address is the IPv4 address that it stands for."""
     host, port, *_ = name
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address, port
+    return unmapped(ip_address(host.partition("%")[0])), port
 
 
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})

@@ -19,10 +19,11 @@ from typing import Final, TypeAlias, TypeVar, final
 
 import trio
 
+from smtprecv.durable import sync
 from smtprecv.errors import CorruptEntry, SpoolError, SpoolFull
 from smtprecv.message import QueueId
 from smtprecv.spool._failure import as_spool_error
-from smtprecv.spool._folder import new_file, sync
+from smtprecv.spool._folder import new_file
 from smtprecv.spool._thread import RunInThread
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final, final
 
+from smtprecv.durable import sync
 from smtprecv.errors import SpoolFull, SpoolUnusable
 
 _FOLDER_MODE: Final = 0o700
@@ -113,15 +114,6 @@ class Room:
 
     def _missing_size(self) -> int:
         return self._reserve_size - self._free_size(self._path)
-
-
-def sync(path: Path) -> None:
-    """Make a file's octets, or a folder's names, durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def new_file(path: Path, flags: int, mode: int = _FILE_MODE) -> int:
