@@ -288,7 +288,7 @@ async def test_a_redirected_recipient(tmp_path: Path, autojump_clock: trio.testi
 # A spool that fails.
 
 
-@pytest.mark.parametrize("statement", ["COMMIT", "INSERT INTO message"])
+@pytest.mark.parametrize("statement", ["COMMIT", "INSERT INTO smtprecv_message"])
 async def test_a_report_that_cannot_be_stored(
     statement: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

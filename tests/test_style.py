@@ -20,7 +20,7 @@ NETS = {
     "deliveries/_load.py": 1,
     "deliveries/_router.py": 1,
     "note.py": 1,
-    "queue/_runner.py": 2,
+    "queue/_attempts.py": 2,
     "server/_answers.py": 1,
     "server/_dialogue.py": 1,
     "server/_direct.py": 1,

@@ -267,9 +267,9 @@ def test_verify(ids: list[QueueId], tmp_path: Path, capsys: pytest.CaptureFixtur
     (body,) = (tmp_path / "bodies").iterdir()
     stray = body.with_name(f"{'0' * 16}.{NOBODY}")
     body.rename(stray)
-    ask(tmp_path, "UPDATE message SET parameters = 'x' || char(27) WHERE id = ?", ids[0])
-    ask(tmp_path, "UPDATE body SET octets = x'00' WHERE message = 2")
-    ask(tmp_path, "INSERT INTO body VALUES (99, x'00')")
+    ask(tmp_path, "UPDATE smtprecv_message SET parameters = 'x' || char(27) WHERE id = ?", ids[0])
+    ask(tmp_path, "UPDATE smtprecv_body SET octets = x'00' WHERE message = 2")
+    ask(tmp_path, "INSERT INTO smtprecv_body VALUES (99, x'00')")
     assert run(tmp_path, "verify") == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines[:-1]] == [
@@ -293,7 +293,7 @@ def test_verify_tells_what_was_set_aside(
         async with open_spool(tmp_path) as spool:
             assert len(await spool.claim_ids(ids)) == 2
 
-    ask(tmp_path, "UPDATE message SET client = 'x' WHERE id = ?", ids[0])
+    ask(tmp_path, "UPDATE smtprecv_message SET client = 'x' WHERE id = ?", ids[0])
     trio.run(claim)
     assert run(tmp_path, "verify") == 1
     line, total = capsys.readouterr().out.splitlines()
@@ -306,7 +306,9 @@ def test_verify_a_database_that_is_damaged(tmp_path: Path, capsys: pytest.Captur
     (queue_id,) = fill(tmp_path, ENTRY.envelope)
     connection = sqlite3.connect(tmp_path / "queue.sqlite", isolation_level=None)
     connection.execute("PRAGMA writable_schema = ON")
-    connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'held = 0', 'held = 1') WHERE name = 'message_due'")
+    connection.execute(
+        "UPDATE sqlite_master SET sql = replace(sql, 'held = 0', 'held = 1') WHERE name = 'smtprecv_due'"
+    )
     connection.close()
     assert run(tmp_path, "verify") == 1
     assert "the database: " in capsys.readouterr().out

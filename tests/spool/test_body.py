@@ -305,7 +305,7 @@ async def test_a_refused_large_message_frees_its_room_at_once(tmp_path: Path) ->
     async with opened(tmp_path, disk.options()) as spool:
         draft = await spool.begin(NOON)
         await draft.write(LARGE)
-        disk.failing["INSERT INTO message"] = sqlite3.SQLITE_FULL
+        disk.failing["INSERT INTO smtprecv_message"] = sqlite3.SQLITE_FULL
         with pytest.raises(SpoolFull):
             await draft.commit(CLIENT, ENVELOPE, NOON)
         await draft.abort()

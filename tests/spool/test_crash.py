@@ -92,7 +92,7 @@ async def check_what_is_left(queue: Path, child: Child) -> None:
             assert sizes.get(str(claim.entry.queue_id), len(octets)) == len(octets)
         large = [claim for claim in claims if claim.entry.size == len(OCTETS[-1])]
         assert len(bodies(queue)) == len(large)
-    assert ask(queue, "SELECT count(*) FROM corrupt") == [(0,)]
+    assert ask(queue, "SELECT count(*) FROM smtprecv_corrupt") == [(0,)]
     assert ask(queue, "PRAGMA integrity_check") == [("ok",)]
     assert list((queue / "owners").iterdir()) == []
 

@@ -45,10 +45,13 @@ async def test_an_old_database_is_migrated(tmp_path: Path) -> None:
     """A database of an older version gets the migrations that it lacks, and keeps what is in it."""
     async with opened(tmp_path) as spool:
         entry = await accept(spool)
-    newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN remark TEXT", "UPDATE message SET remark = 'n'"))
+    newer = (
+        *MIGRATIONS,
+        ("ALTER TABLE smtprecv_message ADD COLUMN remark TEXT", "UPDATE smtprecv_message SET remark = 'n'"),
+    )
     connection = database(tmp_path)
     prepare(connection, newer)
-    assert connection.execute("SELECT id, remark FROM message").fetchall() == [(entry.queue_id, "n")]
+    assert connection.execute("SELECT id, remark FROM smtprecv_message").fetchall() == [(entry.queue_id, "n")]
     assert version(connection) == (len(newer), APPLICATION_ID)
     connection.close()
 
@@ -58,7 +61,7 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path):
         pass
     ask(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(SpoolUnusable, match=r"of a newer version \(99; this program knows up to 4\)"):
+    with pytest.raises(SpoolUnusable, match=rf"of a newer version \(99; this program knows up to {len(MIGRATIONS)}\)"):
         async with opened(tmp_path):
             pass
     assert ask(tmp_path, "PRAGMA user_version") == [(99,)]
@@ -107,18 +110,19 @@ async def test_claims_walk_the_index(tmp_path: Path) -> None:
         await accept(spool)
         await spool.claim(LATE, 1)
     queries = {
-        "SELECT id FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 0 ORDER BY due": "_due",
-        "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < 9": "message_due",
-        "SELECT min(due) FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due <= 1": "message_due",
-        "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "message_owner",
-        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due IS NULL": "message_due",
-        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 1": "message_due",
-        "UPDATE message SET owner = NULL WHERE owner = 'x'": "message_owner",
-        "UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ('x')": "message_owner",
-        "SELECT * FROM message WHERE id > 'x' ORDER BY id": "sqlite_autoindex_message_1",
+        "SELECT id FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 0 ORDER BY due": "v_due",
+        "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < 9": "smtprecv_due",
+        "SELECT min(due) FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due <= 1": "smtprecv_due",
+        "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "smtprecv_owner",
+        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due IS NULL": "smtprecv_due",
+        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 1": "smtprecv_due",
+        "UPDATE message SET owner = NULL WHERE owner = 'x'": "smtprecv_owner",
+        "UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ('x')": "smtprecv_owner",
+        "SELECT * FROM message WHERE id > 'x' ORDER BY id": "sqlite_autoindex_smtprecv_message_1",
     }
     for query, index in queries.items():
-        plan = ask(tmp_path, f"EXPLAIN QUERY PLAN {query}")
+        named = query.replace(" message ", " smtprecv_message ")
+        plan = ask(tmp_path, f"EXPLAIN QUERY PLAN {named}")
         assert [index in str(step[3]) for step in plan] == [True], plan
 
 
@@ -184,4 +188,4 @@ async def test_rows_of_version_1_are_set_aside_whole(tmp_path: Path) -> None:
     ask(tmp_path, "UPDATE message SET parameters = '{}' WHERE number = 1")
     async with opened(tmp_path) as spool:
         assert len(await spool.claim(LATE, 9)) == 1
-    assert ask(tmp_path, "SELECT number, priority FROM corrupt") == [(1, 0)]
+    assert ask(tmp_path, "SELECT number, priority FROM smtprecv_corrupt") == [(1, 0)]

@@ -61,8 +61,8 @@ async def test_recover(tmp_path: Path) -> None:
         kept = await accept(spool, LARGE)
         small = await accept(spool)
     dead = _leave_for_dead(tmp_path)
-    ask(tmp_path, "UPDATE message SET owner = ? WHERE id = ?", dead, small.queue_id)
-    ask(tmp_path, "UPDATE message SET owner = 'nofile' WHERE id = ?", kept.queue_id)
+    ask(tmp_path, "UPDATE smtprecv_message SET owner = ? WHERE id = ?", dead, small.queue_id)
+    ask(tmp_path, "UPDATE smtprecv_message SET owner = 'nofile' WHERE id = ?", kept.queue_id)
     (named,) = bodies(tmp_path)
     for name in (f"{dead}.{'0' * 20}", f"{dead}.{kept.queue_id}.1"):
         (tmp_path / "bodies" / name).touch()
@@ -89,7 +89,7 @@ async def test_recover_counts(tmp_path: Path) -> None:
             assert await spool.recover() == 0
         dead = _leave_for_dead(tmp_path)
         await spool.claim_ids([entries[0].queue_id])
-    ask(tmp_path, "UPDATE message SET owner = ? WHERE id <> ?", dead, entries[0].queue_id)
+    ask(tmp_path, "UPDATE smtprecv_message SET owner = ? WHERE id <> ?", dead, entries[0].queue_id)
     async with opened(tmp_path) as spool:
         assert len(await spool.claim(LATE, 9)) == 3
 
@@ -98,7 +98,7 @@ async def test_what_is_set_aside_keeps_its_body(tmp_path: Path) -> None:
     """A body file that only a row set aside names is not swept: nothing is dropped."""
     async with opened(tmp_path) as spool:
         await accept(spool, LARGE)
-    ask(tmp_path, "UPDATE message SET client = 'junk'")
+    ask(tmp_path, "UPDATE smtprecv_message SET client = 'junk'")
     async with opened(tmp_path) as spool:
         assert list(await spool.claim(LATE, 9)) == []
     _leave_for_dead(tmp_path)
@@ -114,7 +114,7 @@ async def test_the_end_leaves_nothing_behind(tmp_path: Path) -> None:
         async with spool.fresh(1):
             await accept(spool)
     assert names(tmp_path / "owners") == []
-    assert ask(tmp_path, "SELECT count(*) FROM message WHERE owner IS NOT NULL") == [(0,)]
+    assert ask(tmp_path, "SELECT count(*) FROM smtprecv_message WHERE owner IS NOT NULL") == [(0,)]
 
 
 async def test_an_end_without_the_lock(
@@ -216,7 +216,7 @@ async def test_an_owner_that_cannot_be_probed(tmp_path: Path, caplog: pytest.Log
         await accept(spool)
     owner_id = "0" * 16
     (tmp_path / "owners" / owner_id).mkdir()
-    ask(tmp_path, "UPDATE message SET owner = ? WHERE number = 1", owner_id)
+    ask(tmp_path, "UPDATE smtprecv_message SET owner = ? WHERE number = 1", owner_id)
     async with opened(tmp_path) as spool:
         assert len(await spool.claim(LATE, 9)) == 1
     assert f"owners/{owner_id}: Is a directory" in caplog.text
@@ -232,7 +232,7 @@ async def test_what_could_not_be_an_owner_is_dead(tmp_path: Path, owner: str | b
         (claim,) = await living.claim(LATE, 1)
         await accept(living)
         await living.claim(LATE, 1)
-        ask(tmp_path, "UPDATE message SET owner = CAST(? AS TEXT) WHERE number = 2", owner)
+        ask(tmp_path, "UPDATE smtprecv_message SET owner = CAST(? AS TEXT) WHERE number = 2", owner)
         assert await living.recover() == 1
         assert await living.recover() == 0
         assert [again.entry.queue_id == claim.entry.queue_id for again in await living.claim(LATE, 9)] == [False]
@@ -280,7 +280,7 @@ async def test_a_sweep_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     async with opened(tmp_path) as spool:
         await accept(spool)
         dead = _leave_for_dead(tmp_path)
-        ask(tmp_path, "UPDATE message SET owner = ?", dead)
+        ask(tmp_path, "UPDATE smtprecv_message SET owner = ?", dead)
         folder = (tmp_path / "bodies").rename(tmp_path / "away")
         assert await spool.recover() == 1
         assert "was not swept" in caplog.text

@@ -35,7 +35,7 @@ from tests.spool.spoolhouse import (
 )
 
 from smtprecv.errors import SpoolError, SpoolFull, SpoolUnusable
-from smtprecv.spool import Entry, Spool, SpoolOptions, _rows, open_spool
+from smtprecv.spool import Entry, Spool, SpoolOptions, _claims, open_spool
 from smtprecv.spool._folder import free_files, free_size
 from smtprecv.spool._options import connect
 
@@ -177,7 +177,7 @@ async def report(spool: Spool, outcome: Entry, octets: bytes) -> Entry | None:
     return await draft.commit_report(outcome, CLIENT, ENVELOPE, NOON)
 
 
-@pytest.mark.parametrize("failing", ["COMMIT", "INSERT INTO message", "UPDATE message SET owner"])
+@pytest.mark.parametrize("failing", ["COMMIT", "INSERT INTO smtprecv_message", "UPDATE smtprecv_message SET owner"])
 @pytest.mark.parametrize("octets", [SMALL, LARGE])
 async def test_a_report_and_its_outcome_are_one_transaction(tmp_path: Path, octets: bytes, failing: str) -> None:
     """Where either fails there is neither, the claim stands, and doing it again makes both, once."""
@@ -227,18 +227,18 @@ async def test_an_outcome_that_nobody_waits_for(tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize(
     "ruin",
     [
-        "UPDATE message SET client = 'junk'",
-        "UPDATE message SET reverse_path = CAST(x'ff40ff' AS TEXT)",
-        "UPDATE message SET size = size + 1",
-        "UPDATE message SET body_file = '../lock'",
-        "UPDATE message SET body_file = 'missing'",
-        "UPDATE message SET body_file = '0000000000000000.00000000000000000000'",
-        "UPDATE message SET body_file = hex(zeroblob(150))",
-        "UPDATE message SET body_file = '0000000000000000.00000000000000000000.' || hex(zeroblob(150))",
-        "UPDATE message SET due = -(1 << 62)",
-        "UPDATE recipient SET status = 'failed'",
-        "DELETE FROM body",
-        "DELETE FROM recipient",
+        "UPDATE smtprecv_message SET client = 'junk'",
+        "UPDATE smtprecv_message SET reverse_path = CAST(x'ff40ff' AS TEXT)",
+        "UPDATE smtprecv_message SET size = size + 1",
+        "UPDATE smtprecv_message SET body_file = '../lock'",
+        "UPDATE smtprecv_message SET body_file = 'missing'",
+        "UPDATE smtprecv_message SET body_file = '0000000000000000.00000000000000000000'",
+        "UPDATE smtprecv_message SET body_file = hex(zeroblob(150))",
+        "UPDATE smtprecv_message SET body_file = '0000000000000000.00000000000000000000.' || hex(zeroblob(150))",
+        "UPDATE smtprecv_message SET due = -(1 << 62)",
+        "UPDATE smtprecv_recipient SET status = 'failed'",
+        "DELETE FROM smtprecv_body",
+        "DELETE FROM smtprecv_recipient",
     ],
 )
 async def test_what_cannot_be_read_is_set_aside(tmp_path: Path, ruin: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -251,11 +251,11 @@ async def test_what_cannot_be_read_is_set_aside(tmp_path: Path, ruin: str, caplo
         assert [claim.entry for claim in await spool.claim(LATE, 1)] == [entry]
         assert [e.queue_id for e in await spool.entries()] == [entry.queue_id]
     assert f"{lost.queue_id} cannot be read and is set aside" in caplog.text
-    ((number, reason),) = ask(tmp_path, "SELECT number, reason FROM corrupt WHERE id = ?", lost.queue_id)
+    ((number, reason),) = ask(tmp_path, "SELECT number, reason FROM smtprecv_corrupt WHERE id = ?", lost.queue_id)
     assert reason
-    queries = ("SELECT 1 FROM recipient WHERE message = ?", "SELECT 1 FROM body WHERE message = ?")
+    queries = ("SELECT 1 FROM smtprecv_recipient WHERE message = ?", "SELECT 1 FROM smtprecv_body WHERE message = ?")
     kept = [ask(tmp_path, query, number) for query in queries]
-    assert [bool(rows) for rows in kept] == ["FROM recipient" not in ruin, "FROM body" not in ruin]
+    assert [bool(rows) for rows in kept] == ["FROM smtprecv_recipient" not in ruin, "FROM smtprecv_body" not in ruin]
 
 
 @pytest.mark.parametrize("due", [None, 1 << 62])
@@ -269,19 +269,19 @@ async def test_what_no_claim_would_meet_is_set_aside(
         await accept(spool, received=LATE)
         (claim,) = await spool.claim_ids([failed.queue_id])
         await spool.record(failed.given_up())
-        ask(tmp_path, "UPDATE message SET due = ? WHERE number = 1", due)
+        ask(tmp_path, "UPDATE smtprecv_message SET due = ? WHERE number = 1", due)
         assert await spool.next_due() == LATE
         assert await spool.recover() == 0
         assert f"{lost.queue_id} cannot be read and is set aside" in caplog.text
         assert await spool.find([claim.entry.queue_id])
-        assert ask(tmp_path, "SELECT id FROM corrupt") == [(lost.queue_id,)]
+        assert ask(tmp_path, "SELECT id FROM smtprecv_corrupt") == [(lost.queue_id,)]
 
 
 async def test_a_time_before_all_times(tmp_path: Path) -> None:
     """A due time that no datetime can tell is due now."""
     async with opened(tmp_path) as spool:
         await accept(spool)
-        ask(tmp_path, "UPDATE message SET due = -(1 << 62)")
+        ask(tmp_path, "UPDATE smtprecv_message SET due = -(1 << 62)")
         assert await spool.next_due() == dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -307,12 +307,12 @@ async def test_a_listing_passes_over_what_cannot_be_read(tmp_path: Path, caplog:
     """Listing changes nothing: what cannot be read is passed over and logged, and a page is still full."""
     async with opened(tmp_path) as spool:
         entries = [await accept(spool) for _ in range(4)]
-    ask(tmp_path, "UPDATE message SET client = 'junk' WHERE number <= 2")
+    ask(tmp_path, "UPDATE smtprecv_message SET client = 'junk' WHERE number <= 2")
     async with opened(tmp_path) as spool:
         assert list(await spool.entries(limit=2)) == entries[2:]
         assert list(await spool.find([entries[0].queue_id])) == []
     assert f"{entries[0].queue_id} cannot be read" in caplog.text
-    assert ask(tmp_path, "SELECT count(*) FROM message") == [(4,)]
+    assert ask(tmp_path, "SELECT count(*) FROM smtprecv_message") == [(4,)]
 
 
 async def test_fresh_mail_costs_no_read(tmp_path: Path) -> None:
@@ -324,12 +324,12 @@ async def test_fresh_mail_costs_no_read(tmp_path: Path) -> None:
         await finish(spool, await fresh.receive())
         touching = [s.split(" (")[0] for s in disk.statements if "message" in s or "body" in s or "recipient" in s]
         assert touching == [
-            "INSERT INTO message",
-            "INSERT INTO body",
-            "SELECT number, body_file FROM message WHERE id = ? AND owner = ?",
-            "DELETE FROM body WHERE message = ?",
-            "DELETE FROM recipient WHERE message = ?",
-            "DELETE FROM message WHERE number = ?",
+            "INSERT INTO smtprecv_message",
+            "INSERT INTO smtprecv_body",
+            "SELECT number, body_file FROM smtprecv_message WHERE id = ? AND owner = ?",
+            "DELETE FROM smtprecv_body WHERE message = ?",
+            "DELETE FROM smtprecv_recipient WHERE message = ?",
+            "DELETE FROM smtprecv_message WHERE number = ?",
         ]
 
 
@@ -391,12 +391,12 @@ async def test_only_own_claims_are_given_back(tmp_path: Path) -> None:
     """A claim that is another's is not ended by giving it back."""
     async with opened(tmp_path) as spool:
         entry = await accept(spool)
-        ask(tmp_path, "UPDATE message SET owner = 'other'")
+        ask(tmp_path, "UPDATE smtprecv_message SET owner = 'other'")
         connection = connect(tmp_path / "queue.sqlite")
-        _rows.give_back(connection, "me", [entry.queue_id])
-        assert connection.execute("SELECT owner FROM message").fetchall() == [("other",)]
-        _rows.give_back(connection, "other", [entry.queue_id])
-        assert connection.execute("SELECT owner FROM message").fetchall() == [(None,)]
+        _claims.give_back(connection, "me", [entry.queue_id])
+        assert connection.execute("SELECT owner FROM smtprecv_message").fetchall() == [("other",)]
+        _claims.give_back(connection, "other", [entry.queue_id])
+        assert connection.execute("SELECT owner FROM smtprecv_message").fetchall() == [(None,)]
         connection.close()
 
 
@@ -494,11 +494,11 @@ async def test_what_is_durable_before_an_acceptance(tmp_path: Path, monkeypatch:
         disk.statements.clear()
         await accept(spool, LARGE)
         (name,) = bodies(queue)
-        steps = [s for s in disk.statements if s.startswith(("sync", "INSERT INTO message", "COMMIT"))]
+        steps = [s for s in disk.statements if s.startswith(("sync", "INSERT INTO smtprecv_message", "COMMIT"))]
         assert [step.split(" (")[0] for step in steps] == [
             f"sync {queue}/bodies/{name}",
             f"sync {queue}/bodies",
-            "INSERT INTO message",
+            "INSERT INTO smtprecv_message",
             "COMMIT",
         ]
 

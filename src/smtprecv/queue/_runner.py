@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
@@ -17,15 +16,15 @@ from typing import Final, NoReturn, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck
-from smtprecv.errors import ConfigError, SpoolError, cancellation_in
+from smtprecv.delivery import Delivery
+from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.message import Now, QueueId, utc_now
-from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
+from smtprecv.queue._attempts import Attempts
 from smtprecv.queue._bounces import Bounces, Reporter, Result
 from smtprecv.queue._report import Report, log_outcome
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool
+from smtprecv.spool import Claim, Spool
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -37,14 +36,10 @@ _SPOOL_TROUBLE_WAIT: Final = 5.0
 """Seconds before the queue is read again after it could not be."""
 _RECORD_WAITS: Final = (0.1, 0.5, 2.0, 10.0)
 """Seconds before an outcome is recorded again that could not be; the last one repeats."""
-_QUICK_REDIRECTS: Final = 10
-"""Attempts up to which a redirected message is tried at once; past that it might be going round in circles."""
 _LAST_RECORD_TIMEOUT: Final = 10.0
 """Seconds for which a cancelled run still tries to record what was delivered."""
 _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
-_EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
-"""Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
 """What a recipient is answered when the delivery raised."""
 
@@ -71,7 +66,8 @@ async def run_queue(
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
     reporter = Reporter(bounces, delivery, retry or Backoff())
-    run = _Run(spool, reporter, reporter.retry, now, _slots(concurrency), _transient(local_error))
+    attempts = Attempts(reporter, reporter.retry, now, _transient(local_error))
+    run = _Run(spool, reporter, attempts, now, _slots(concurrency))
     async with reporter.deliveries(), spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
         nursery.start_soon(run.deliver_due, nursery)
         nursery.start_soon(run.recover)
@@ -100,7 +96,8 @@ async def run_once(
     its end. SpoolError if the queue cannot be read. Cancellation and ``bounces`` are as for ``run_queue``.
     """
     reporter = Reporter(bounces, delivery, retry or Backoff())
-    run = _Run(spool, reporter, reporter.retry, now, _slots(concurrency), _transient(local_error))
+    attempts = Attempts(reporter, reporter.retry, now, _transient(local_error))
+    run = _Run(spool, reporter, attempts, now, _slots(concurrency))
     run.reports = []
     async with reporter.deliveries():
         if ids is not None:
@@ -135,10 +132,9 @@ class _Run:
 
     spool: Spool
     reporter: Reporter
-    retry: RetryPolicy
+    attempts: Attempts
     now: Now
     slots: trio.Semaphore
-    local_error: Reply
     reports: list[QueueId] | None = None
     """The reports that a single pass has made; those of a run that goes on come to it as fresh mail."""
     report: Report = field(default=Report())
@@ -211,8 +207,7 @@ class _Run:
         """Deliver once, record the outcome, and free the slot that the starter took."""
         result = Result(claim.entry)
         try:
-            entry = self._scheduled(await self._outcome(claim))
-            result = self.reporter.result(claim.entry, entry, self.now())
+            result = await self.attempts.result(claim)
         finally:
             try:
                 # The claim ends whatever happened; after a cancellation the entry is as it was.
@@ -223,64 +218,6 @@ class _Run:
         self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)
         log_outcome(claim.entry, entry)
-
-    async def _outcome(self, claim: Claim) -> Entry:
-        """Ask the delivery, and give the entry as it stands after its answers."""
-        entry = claim.entry
-        delivery = self.reporter.delivery_of(entry)
-        notebook = Notebook(entry.note, entry.queue_id)
-        try:
-            if isinstance(delivery, DeliveryCheck) and not claim.is_first:
-                entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
-            entry = self._in_time(entry)
-            if not entry.pending:
-                return entry
-            replies = await delivery.deliver(Attempt(entry, claim.message, notebook))
-            return replace(entry.after(replies, self.now()), note=notebook.note)
-        # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
-        except Exception as error:
-            _log.exception("%s: the delivery raised", entry.queue_id)
-            trouble = [self.local_error] * len(entry.pending)
-            told = "".join(traceback.format_exception_only(error)).strip()
-            return replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
-        except BaseExceptionGroup as group:
-            _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
-            raise cancellation_in(group) from None
-
-    def _scheduled(self, entry: Entry) -> Entry:
-        """Give the entry with the time of its next attempt, or with its pending recipients given up.
-
-        What must be delivered by a certain time is due when it comes, at the latest, to be given up then.
-        """
-        entry = self._in_time(entry)
-        if not entry.pending:
-            return entry
-        now = self.now()
-        is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
-        if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
-            # What was due for this attempt is so still; what was tried by hand before its time is due now.
-            return replace(entry, due=min(entry.due or now, now))
-        due = self._next_attempt(entry, now)
-        if due is None:
-            return entry.given_up()
-        left = entry.time_left(now)
-        return replace(entry, due=due if left is None or due - now < left else now + left)
-
-    def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
-        """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
-        try:
-            due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, now)
-            # A time without a zone, or past the end of all time in UTC, fails here and not in the store.
-            return None if due is None else max(due, now).astimezone(dt.UTC)
-        # A retry policy is the user's code: what it raises must not end the run for all other messages.
-        except Exception:
-            _log.exception("%s: the retry policy raised", entry.queue_id)
-            return now + Backoff().wait(entry.queue_id, entry.attempts)
-
-    def _in_time(self, entry: Entry) -> Entry:
-        """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
-        left = entry.time_left(self.now())
-        return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
 
     async def _record(self, claim: Claim, result: Result) -> None:
         """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""

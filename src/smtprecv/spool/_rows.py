@@ -1,8 +1,7 @@
-"""The statements of the spool: every one runs inside a job of the writer.
+"""The statements of the spool about messages: every one runs inside a job of the writer.
 
-Its one rule: cost follows what is asked for. A claim walks the index of what is due, with one look for each
-priority that there is, a page walks the index of the ids, and nothing walks the table. What cannot be read is
-set aside when it is claimed, with its reason and all its rows, so that it neither stops the queue nor is lost.
+Its one rule: cost follows what is asked for. A page walks the index of the ids, and nothing walks the table.
+What cannot be read is set aside with its reason and all its rows, so that it neither stops the queue nor is lost.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -19,9 +18,7 @@ from smtprecv.errors import CorruptEntry
 from smtprecv.message import QueueId
 from smtprecv.spool._body import BodyFile, StoredBody
 from smtprecv.spool._codec import (
-    EARLIEST,
     ENTRY_COLUMNS,
-    LATEST,
     STANDING_COLUMNS,
     Row,
     entry_row,
@@ -29,7 +26,7 @@ from smtprecv.spool._codec import (
     standing_row,
     storable,
 )
-from smtprecv.spool._entry import Entry, Status
+from smtprecv.spool._entry import Entry
 from smtprecv.spool._failure import reason
 from smtprecv.spool._fields import read_number
 from smtprecv.spool._queue_id import is_body_file
@@ -37,30 +34,22 @@ from smtprecv.spool._queue_id import is_body_file
 _log: Final = logging.getLogger("smtprecv.spool")
 
 _KEPT_COLUMNS: Final = f"number, {ENTRY_COLUMNS}, owner, was_claimed, body_file"
-_SELECT: Final = f"SELECT number, body_file, was_claimed, {ENTRY_COLUMNS} FROM message"
-_ABOVE_ALL: Final = 1 << 62
-"""Above every priority."""
+SELECT: Final = f"SELECT number, body_file, was_claimed, {ENTRY_COLUMNS} FROM smtprecv_message"
 _ENTRY_MARKS: Final = ",".join("?" * len(ENTRY_COLUMNS.split(",")))
 _STANDING_MARKS: Final = ",".join("?" * len(STANDING_COLUMNS.split(",")))
 _INSERT_MESSAGE: Final = (
-    f"INSERT INTO message (owner, was_claimed, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,{_ENTRY_MARKS})"
+    f"INSERT INTO smtprecv_message (owner, was_claimed, body_file, {ENTRY_COLUMNS}) VALUES (?,?,?,{_ENTRY_MARKS})"
 )
-_UPDATE_MESSAGE: Final = f"UPDATE message SET owner = NULL, ({ENTRY_COLUMNS}) = ({_ENTRY_MARKS}) WHERE number = ?"
+_UPDATE_MESSAGE: Final = (
+    f"UPDATE smtprecv_message SET owner = NULL, ({ENTRY_COLUMNS}) = ({_ENTRY_MARKS}) WHERE number = ?"
+)
 _INSERT_RECIPIENT: Final = (
-    f"INSERT INTO recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
+    f"INSERT INTO smtprecv_recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
-_SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM recipient WHERE message = ? ORDER BY position"
-_NEXT_PRIORITY: Final = "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < ?"
-_OF_PRIORITY: Final = "owner IS NULL AND held = 0 AND priority = ?"
-_DUE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
-_NEXT_DUE: Final = f"SELECT min(due) FROM message WHERE {_OF_PRIORITY} AND due <= ?"
-_TOO_LATE: Final = f"{_SELECT} WHERE {_OF_PRIORITY} AND due > ?"
-_NEVER_DUE: Final = (
-    f"{_SELECT} WHERE {_OF_PRIORITY} AND due IS NULL AND EXISTS"
-    " (SELECT 1 FROM recipient WHERE message = number AND status NOT IN (?, ?, ?))"
-)
+_SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM smtprecv_recipient WHERE message = ? ORDER BY position"
 _SET_ASIDE: Final = (
-    f"INSERT INTO corrupt ({_KEPT_COLUMNS}, reason) SELECT {_KEPT_COLUMNS}, ? FROM message WHERE number = ?"
+    f"INSERT INTO smtprecv_corrupt ({_KEPT_COLUMNS}, reason)"
+    f" SELECT {_KEPT_COLUMNS}, ? FROM smtprecv_message WHERE number = ?"
 )
 
 
@@ -82,7 +71,7 @@ def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | Non
     number = cursor.lastrowid
     _insert_standings(connection, number, stored.entry)
     if not isinstance(body, BodyFile):
-        connection.execute("INSERT INTO body (message, octets) VALUES (?, ?)", (number, body))
+        connection.execute("INSERT INTO smtprecv_body (message, octets) VALUES (?, ?)", (number, body))
 
 
 def _insert_standings(connection: sqlite3.Connection, number: object, entry: Entry) -> None:
@@ -94,7 +83,7 @@ def _insert_standings(connection: sqlite3.Connection, number: object, entry: Ent
 
 def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBody | None:
     """Store what became of a message and end its claim; remove it if it is done, and give the body that it had."""
-    query = "SELECT number, body_file FROM message WHERE id = ? AND owner = ?"
+    query = "SELECT number, body_file FROM smtprecv_message WHERE id = ? AND owner = ?"
     row = connection.execute(query, (entry.queue_id, owner)).fetchone()
     if row is None:
         _log.warning("%s is not claimed here: its outcome was not recorded", entry.queue_id)
@@ -108,7 +97,7 @@ def change(
     """Put what ``change_entry`` gives in the place of messages that nobody has claimed; give the bodies of the gone."""
     changes: list[tuple[Entry, Entry | None, StoredBody | None]] = []
     for queue_id in dict.fromkeys(queue_ids):
-        rows: list[Row] = connection.execute(f"{_SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
+        rows: list[Row] = connection.execute(f"{SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
         for row, before in ((each, entry) for each in rows for entry in _readable(connection, each)):
             after = change_entry(before)
             after = None if after is None or after.is_done else after
@@ -119,17 +108,17 @@ def change(
 
 def stored_body(connection: sqlite3.Connection, bodies: Path, queue_id: QueueId) -> tuple[StoredBody, int] | None:
     """Give the body of a message and its size, None where there is no such message; CorruptEntry if it is not whole."""
-    query = "SELECT number, body_file, size FROM message WHERE id = ?"
+    query = "SELECT number, body_file, size FROM smtprecv_message WHERE id = ?"
     row = connection.execute(query, (queue_id,)).fetchone()
     if row is None:
         return None
     size = read_number(row[2])
-    return _body(connection, bodies, row[0], row[1], size), size
+    return body_of(connection, bodies, row[0], row[1], size), size
 
 
 def count(connection: sqlite3.Connection) -> int:
     """Give the number of messages, by the shortest index there is."""
-    number: object = connection.execute("SELECT count(*) FROM message").fetchone()[0]
+    number: object = connection.execute("SELECT count(*) FROM smtprecv_message").fetchone()[0]
     return number if isinstance(number, int) else 0
 
 
@@ -137,101 +126,25 @@ def _put(connection: sqlite3.Connection, number: object, body_file: object, entr
     """Store an entry in the place of another, claimed by nobody; for None remove it, and give the body that it had."""
     if entry is None:
         for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
-            connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
+            connection.execute(f"DELETE FROM smtprecv_{table} WHERE {column} = ?", (number,))
         return BodyFile(body_file) if is_body_file(body_file) else b""
     connection.execute(_UPDATE_MESSAGE, (*entry_row(entry), number))
     # A redirect changes how many recipients there are.
-    connection.execute("DELETE FROM recipient WHERE message = ?", (number,))
+    connection.execute("DELETE FROM smtprecv_recipient WHERE message = ?", (number,))
     _insert_standings(connection, number, entry)
     return None
 
 
 def is_claimed(connection: sqlite3.Connection, queue_id: QueueId, owner: str) -> bool:
     """Say whether ``owner`` has a claim on a message."""
-    query = "SELECT 1 FROM message WHERE id = ? AND owner = ?"
+    query = "SELECT 1 FROM smtprecv_message WHERE id = ? AND owner = ?"
     return connection.execute(query, (queue_id, owner)).fetchone() is not None
-
-
-def claim_due(connection: sqlite3.Connection, bodies: Path, owner: str, now: int, limit: int) -> list[StoredEntry]:
-    """Claim what is due, the highest priority first. What cannot be read is set aside and does not count."""
-    claimed: list[StoredEntry] = []
-    for priority in _priorities(connection):
-        while rows := connection.execute(_DUE, (priority, now, limit - len(claimed))).fetchall():
-            claimed += _claim(connection, bodies, owner, rows)
-        if len(claimed) == limit:
-            break
-    return claimed
-
-
-def _priorities(connection: sqlite3.Connection) -> Iterator[int]:
-    """Give the priorities of what nobody has claimed, from the highest, with one look into the index for each."""
-    priority: object = _ABOVE_ALL
-    while isinstance(priority := connection.execute(_NEXT_PRIORITY, (priority,)).fetchone()[0], int):
-        yield priority
-
-
-def claim_named(
-    connection: sqlite3.Connection, bodies: Path, owner: str, queue_ids: Sequence[QueueId]
-) -> list[StoredEntry]:
-    """Claim messages by name, as far as nobody has; recipients that failed are pending again."""
-    claimed: list[StoredEntry] = []
-    for queue_id in queue_ids:
-        rows = connection.execute(f"{_SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
-        for stored in _claim(connection, bodies, owner, rows):
-            entry = _revived(stored.entry)
-            if entry != stored.entry:
-                _revive(connection, entry)
-            claimed.append(replace(stored, entry=entry))
-    return claimed
-
-
-def give_back(connection: sqlite3.Connection, owner: str, queue_ids: Sequence[QueueId]) -> None:
-    """End claims; nothing else changes."""
-    query = "UPDATE message SET owner = NULL WHERE id = ? AND owner = ?"
-    connection.executemany(query, [(queue_id, owner) for queue_id in queue_ids])
-
-
-def give_back_all(connection: sqlite3.Connection, owner: str) -> None:
-    """End all claims of an owner."""
-    connection.execute("UPDATE message SET owner = NULL WHERE owner = ?", (owner,))
-
-
-def void(connection: sqlite3.Connection, is_alive: Callable[[object], bool]) -> int:
-    """Void the claims of dead owners; give their number."""
-    owners: list[Row] = connection.execute("SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL").fetchall()
-    living = [owner for (owner,) in owners if is_alive(owner)]
-    if len(living) == len(owners):
-        return 0
-    places = ",".join("?" * len(living))
-    statement = f"UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ({places})"
-    return connection.execute(statement, living).rowcount
-
-
-def set_lost_aside(connection: sqlite3.Connection) -> None:
-    """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time."""
-    final = (Status.DELIVERED.value, Status.FAILED.value, Status.RETURNED.value)
-    for priority in _priorities(connection):
-        lost = connection.execute(_NEVER_DUE, (priority, *final)).fetchall()
-        lost += connection.execute(_TOO_LATE, (priority, LATEST)).fetchall()
-        for number, _, _, *columns in lost:
-            try:
-                _entry(connection, number, columns)
-            except CorruptEntry as error:
-                _set_aside(connection, number, columns[0], error)
-
-
-def next_due(connection: sqlite3.Connection) -> int | None:
-    """Give the earliest due time of an unclaimed message that a datetime can tell."""
-    dues: list[object] = [
-        connection.execute(_NEXT_DUE, (priority, LATEST)).fetchone()[0] for priority in _priorities(connection)
-    ]
-    return min((max(due, EARLIEST) for due in dues if isinstance(due, int)), default=None)
 
 
 def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Entry]:
     """Give the next entries by queue id. What cannot be read is passed over: this changes nothing."""
     entries: list[Entry] = []
-    cursor = connection.execute(f"{_SELECT} WHERE id > ? ORDER BY id", (after,))
+    cursor = connection.execute(f"{SELECT} WHERE id > ? ORDER BY id", (after,))
     while len(entries) < limit and (row := cursor.fetchone()) is not None:
         entries += _readable(connection, row)
     cursor.close()
@@ -243,7 +156,7 @@ def find(connection: sqlite3.Connection, queue_ids: Sequence[QueueId]) -> list[E
     return [
         entry
         for queue_id in sorted(set(queue_ids))
-        for row in connection.execute(f"{_SELECT} WHERE id = ?", (queue_id,)).fetchall()
+        for row in connection.execute(f"{SELECT} WHERE id = ?", (queue_id,)).fetchall()
         for entry in _readable(connection, row)
     ]
 
@@ -252,10 +165,10 @@ def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int)
     """Say what is wrong with the next messages behind the number ``after``; give the last number, None at the end."""
     found: list[str] = []
     number = None
-    query = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+    query = f"{SELECT} WHERE number > ? ORDER BY number LIMIT ?"
     for number, body_file, _, *columns in connection.execute(query, (after, limit)).fetchall():
         try:
-            _body(connection, bodies, number, body_file, _entry(connection, number, columns).size)
+            body_of(connection, bodies, number, body_file, entry_of(connection, number, columns).size)
         except CorruptEntry as error:
             found.append(f"{columns[0]}: {error}")
     return found, number
@@ -264,42 +177,31 @@ def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int)
 def is_named(connection: sqlite3.Connection, body_file: str) -> bool:
     """Say whether a row has this body file, a row set aside included."""
     queue_id = body_file.partition(".")[2]
-    query = "SELECT body_file FROM {} WHERE id = ?"
+    query = "SELECT body_file FROM smtprecv_{} WHERE id = ?"
     return any(
         (body_file,) in connection.execute(query.format(table), (queue_id,)).fetchall()
         for table in ("message", "corrupt")
     )
 
 
-def _claim(connection: sqlite3.Connection, bodies: Path, owner: str, rows: Sequence[Row]) -> Iterator[StoredEntry]:
-    for number, body_file, was_claimed, *columns in rows:
-        try:
-            entry = _entry(connection, number, columns)
-            body = _body(connection, bodies, number, body_file, entry.size)
-        except CorruptEntry as error:
-            _set_aside(connection, number, columns[0], error)
-        else:
-            connection.execute("UPDATE message SET owner = ?, was_claimed = 1 WHERE number = ?", (owner, number))
-            yield StoredEntry(entry, body, is_first=not was_claimed)
-
-
 def _readable(connection: sqlite3.Connection, row: Row) -> list[Entry]:
     number, _, _, *columns = row
     try:
-        return [_entry(connection, number, columns)]
+        return [entry_of(connection, number, columns)]
     except CorruptEntry as error:
         _log.error("%s cannot be read: %s", columns[0], error)
         return []
 
 
-def _entry(connection: sqlite3.Connection, number: object, columns: Row) -> Entry:
+def entry_of(connection: sqlite3.Connection, number: object, columns: Row) -> Entry:
+    """Read the entry of a row; CorruptEntry if that cannot be."""
     return read_entry(columns, connection.execute(_SELECT_RECIPIENTS, (number,)).fetchall())
 
 
-def _body(connection: sqlite3.Connection, bodies: Path, number: object, body_file: object, size: int) -> StoredBody:
+def body_of(connection: sqlite3.Connection, bodies: Path, number: object, body_file: object, size: int) -> StoredBody:
     """Give the body of a row, looked at so far as it costs nothing: it is there and has its size."""
     if body_file is None:
-        row = connection.execute("SELECT octets FROM body WHERE message = ?", (number,)).fetchone()
+        row = connection.execute("SELECT octets FROM smtprecv_body WHERE message = ?", (number,)).fetchone()
         octets: object = None if row is None else row[0]
         if isinstance(octets, bytes) and len(octets) == size:
             return octets
@@ -322,22 +224,8 @@ def _file_size(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _set_aside(connection: sqlite3.Connection, number: object, queue_id: object, error: CorruptEntry) -> None:
+def set_aside(connection: sqlite3.Connection, number: object, queue_id: object, error: CorruptEntry) -> None:
+    """Move a message that cannot be read out of the way, with its reason; its recipients and its body stay."""
     _log.error("%s cannot be read and is set aside: %s", queue_id, error)
     connection.execute(_SET_ASIDE, (storable(str(error)), number))
-    connection.execute("DELETE FROM message WHERE number = ?", (number,))
-
-
-def _revived(entry: Entry) -> Entry:
-    standings = tuple(
-        replace(standing, status=Status.PENDING) if standing.status is Status.FAILED else standing
-        for standing in entry.standings
-    )
-    return entry if standings == entry.standings else replace(entry, standings=standings, due=entry.received)
-
-
-def _revive(connection: sqlite3.Connection, entry: Entry) -> None:
-    numbers = "SELECT number FROM message WHERE id = ?"
-    statement = f"UPDATE recipient SET status = ? WHERE status = ? AND message = ({numbers})"
-    connection.execute(statement, (Status.PENDING.value, Status.FAILED.value, entry.queue_id))
-    connection.execute("UPDATE message SET due = received WHERE id = ?", (entry.queue_id,))
+    connection.execute("DELETE FROM smtprecv_message WHERE number = ?", (number,))

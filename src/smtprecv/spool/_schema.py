@@ -3,6 +3,7 @@
 The database's ``user_version`` says which migrations it has had; they only go forward, and a newer one is refused.
 Times are microseconds since 1970 in UTC. The numbers of messages are never used twice (AUTOINCREMENT),
 so the recipients and the body of a message that was set aside stay where they are, with no foreign key to say no.
+Every name begins with ``smtprecv_``, so that a program may keep tables of its own beside them.
 Cost follows what is due: one index has what nobody has claimed or holds, by priority, the other what is claimed.
 """
 
@@ -79,6 +80,13 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         "ALTER TABLE corrupt ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
         "DROP INDEX message_due",
         "CREATE INDEX message_due ON message (priority, due) WHERE owner IS NULL AND held = 0",
+    ),
+    (
+        *(f"ALTER TABLE {table} RENAME TO smtprecv_{table}" for table in ("message", "recipient", "body", "corrupt")),
+        "DROP INDEX message_due",
+        "DROP INDEX message_owner",
+        "CREATE INDEX smtprecv_due ON smtprecv_message (priority, due) WHERE owner IS NULL AND held = 0",
+        "CREATE INDEX smtprecv_owner ON smtprecv_message (owner) WHERE owner IS NOT NULL",
     ),
 )
 """The migration at index n makes a database of version n one of version n + 1."""

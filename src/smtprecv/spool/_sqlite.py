@@ -22,6 +22,7 @@ import trio
 
 from smtprecv.errors import SpoolError, SpoolUnusable
 from smtprecv.message import Message, QueueId
+from smtprecv.spool import _claims as claims
 from smtprecv.spool import _rows as rows
 from smtprecv.spool._bell import Bell, bell_path, ring_all
 from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
@@ -145,7 +146,7 @@ class SqliteSpool:
         """Give back what is still claimed, close, and leave; never raises SpoolError."""
         try:
             if self._has_started:
-                await self._writer.run(Rank.RECORD, lambda work: rows.give_back_all(work.connection, self._owner.id))
+                await self._writer.run(Rank.RECORD, lambda work: claims.give_back_all(work.connection, self._owner.id))
             self._has_claims = False
         except SpoolError as error:
             _log.warning("claims were not given back: %s", error)
@@ -182,12 +183,14 @@ class SqliteSpool:
     async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
         """Claim at most ``limit`` messages due at ``now``."""
         bodies, owner = self._folder.bodies, self._owner.id
-        return await self._claimed(lambda work: rows.claim_due(work.connection, bodies, owner, time_number(now), limit))
+        return await self._claimed(
+            lambda work: claims.claim_due(work.connection, bodies, owner, time_number(now), limit)
+        )
 
     async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:
         """Claim these messages, due or not; failed recipients are pending again."""
         bodies, owner = self._folder.bodies, self._owner.id
-        return await self._claimed(lambda work: rows.claim_named(work.connection, bodies, owner, queue_ids))
+        return await self._claimed(lambda work: claims.claim_named(work.connection, bodies, owner, queue_ids))
 
     async def record(self, entry: Entry) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
@@ -195,7 +198,7 @@ class SqliteSpool:
 
     async def next_due(self) -> dt.datetime | None:
         """Give the earliest time at which an unclaimed message is due."""
-        due = await self._writer.run(Rank.READ, lambda work: rows.next_due(work.connection))
+        due = await self._writer.run(Rank.READ, lambda work: claims.next_due(work.connection))
         return None if due is None else number_time(due)
 
     async def wait_for_mail(self) -> None:
@@ -210,8 +213,8 @@ class SqliteSpool:
         """Void the claims of owners that have died and sweep their litter; give the number of claims."""
 
         def work(transaction: Transaction) -> tuple[int, list[str]]:
-            count = rows.void(transaction.connection, partial(is_alive, self._folder.owners))
-            rows.set_lost_aside(transaction.connection)
+            count = claims.void(transaction.connection, partial(is_alive, self._folder.owners))
+            claims.set_lost_aside(transaction.connection)
             return count, dead_owners(self._folder.owners)
 
         count, dead = await self._writer.run(Rank.RECORD, work)
@@ -325,7 +328,7 @@ class SqliteSpool:
             return
 
         def work(transaction: Transaction) -> None:
-            rows.give_back(transaction.connection, self._owner.id, queue_ids)
+            claims.give_back(transaction.connection, self._owner.id, queue_ids)
 
         try:
             await self._writer.run(Rank.RECORD, work)

@@ -18,8 +18,8 @@ from smtprecv.spool._writer import Rank, Transaction, Writer
 
 _PAGE_SIZE: Final = 500
 _STRAY: Final = (
-    "SELECT count(*) FROM {} WHERE message NOT IN (SELECT number FROM message)"
-    " AND message NOT IN (SELECT number FROM corrupt)"
+    "SELECT count(*) FROM smtprecv_{} WHERE message NOT IN (SELECT number FROM smtprecv_message)"
+    " AND message NOT IN (SELECT number FROM smtprecv_corrupt)"
 )
 
 
@@ -44,7 +44,8 @@ def _database(connection: sqlite3.Connection) -> list[str]:
     """Let SQLite look at itself, and see what was set aside and what hangs in the air."""
     told: list[tuple[object]] = connection.execute("PRAGMA integrity_check").fetchall()
     faults = [f"the database: {text}" for (text,) in told if text != "ok"]
-    aside: list[tuple[object, object]] = connection.execute("SELECT id, reason FROM corrupt ORDER BY number").fetchall()
+    query = "SELECT id, reason FROM smtprecv_corrupt ORDER BY number"
+    aside: list[tuple[object, object]] = connection.execute(query).fetchall()
     faults += [f"{queue_id}: set aside: {why}" for queue_id, why in aside]
     for table in ("recipient", "body"):
         count: object = connection.execute(_STRAY.format(table)).fetchone()[0]
