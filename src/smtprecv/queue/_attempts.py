@@ -9,17 +9,20 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
+import trio
+
 from smtprecv.delivery import Attempt, DeliveryCheck
 from smtprecv.errors import cancellation_in
-from smtprecv.message import Now
+from smtprecv.message import Now, Redirect
 from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, Reply
 from smtprecv.queue._bounces import Reporter, Result
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry
+from smtprecv.spool import Claim, Entry, Tried
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -41,11 +44,12 @@ class Attempts:
 
     async def result(self, claim: Claim) -> Result:
         """Deliver once, and give what became of the message; cancellation reaches the delivery."""
-        entry = self._scheduled(await self._outcome(claim))
-        return self.reporter.result(claim.entry, entry, self.now())
+        entry, tried = await self._outcome(claim)
+        return replace(self.reporter.result(claim.entry, self._scheduled(entry), self.now()), tried=tried)
 
-    async def _outcome(self, claim: Claim) -> Entry:
-        """Ask the delivery, and give the entry as it stands after its answers."""
+    async def _outcome(self, claim: Claim) -> tuple[Entry, Tried | None]:
+        """Ask the delivery, and give the entry as it stands after its answers; None if it was not asked to deliver."""
+        started, clock = self.now(), trio.current_time()
         entry = claim.entry
         delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
@@ -54,15 +58,17 @@ class Attempts:
                 entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
             entry = self._in_time(entry)
             if not entry.pending:
-                return entry
-            replies = await delivery.deliver(Attempt(entry, claim.message, notebook))
-            return replace(entry.after(replies, self.now()), note=notebook.note)
+                return entry, None
+            outcomes = await delivery.deliver(Attempt(entry, claim.message, notebook))
+            after = replace(entry.after(outcomes, self.now()), note=notebook.note)
+            return after, _tried(entry, outcomes, started, clock)
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             trouble = [self.local_error] * len(entry.pending)
             told = "".join(traceback.format_exception_only(error)).strip()
-            return replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
+            after = replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
+            return after, _tried(entry, trouble, started, clock, told)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None
@@ -101,3 +107,20 @@ class Attempts:
         """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
         left = entry.time_left(self.now())
         return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
+
+
+def _tried(
+    entry: Entry, outcomes: Sequence[Reply | Redirect], started: dt.datetime, clock: float, error: str | None = None
+) -> Tried:
+    """Give an attempt that has just ended for the journal; ``clock``: what Trio's showed at its beginning."""
+    took = dt.timedelta(seconds=trio.current_time() - clock)
+    names = [str(standing.recipient) for standing in entry.pending]
+    return Tried.of(started, took, zip(names, map(_told, outcomes), strict=True), error)
+
+
+def _told(outcome: Reply | Redirect) -> str:
+    match outcome:
+        case Reply():
+            return str(outcome)
+        case Redirect(forward_paths=paths):
+            return f"redirected to {', '.join(map(str, paths))}"

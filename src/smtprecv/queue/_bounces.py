@@ -35,7 +35,7 @@ from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
 from smtprecv.protocol import ByMode, EnhancedStatus, Reply
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool, Status
+from smtprecv.spool import Claim, Entry, Spool, Status, Tried
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -68,10 +68,11 @@ class Bounces:
 @final
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attempt made of a message, and what its sender is told of that; often nothing."""
+    """What an attempt made of a message, what its sender is told of that, often nothing, and how it went."""
 
     entry: Entry
     outcomes: Sequence[Outcome] = ()
+    tried: Tried | None = None
 
 
 @final
@@ -124,7 +125,7 @@ class Reporter:
         where no other message has. SpoolError as ``Spool.record``: nothing changed.
         """
         if self.bounces is None or not result.outcomes:
-            await spool.record(result.entry)
+            await spool.record(result.entry, result.tried)
             return None
         report = await _notification(self.bounces, claim.message, result, now, is_whole=is_whole)
         draft = await spool.begin(now, is_reserved=not report.has_original)
@@ -136,7 +137,7 @@ class Reporter:
                         await draft.write(chunk)
             await draft.write(report.bottom)
             client = Client(SessionId(result.entry.queue_id), None, None)
-            accepted = await draft.commit_report(result.entry, client, report.envelope, now)
+            accepted = await draft.commit_report(result.entry, client, report.envelope, now, result.tried)
         finally:
             await draft.abort()
         if accepted is None:
