@@ -208,6 +208,24 @@ async def test_a_next_hop_that_reports(tmp_path: Path) -> None:
     assert postbox.told == []
 
 
+async def test_who_cannot_say_who_reports(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A delivery that raises when it is asked who reports ends nothing: its success counts, and is told by us."""
+
+    @dataclass
+    class Unsure(Scripted):
+        """A delivery that does not know who reports."""
+
+        def reports_success(self, entry: Entry, recipient: object) -> bool:
+            raise KeyError(recipient)
+
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com", notify=frozenset({Notify.SUCCESS}))
+        assert await one_pass(spool, Unsure(), postbox) == []
+    assert [action for report in postbox.told for _, action, _ in report] == ["delivered", "delivered"]
+    assert caplog.text.count("asked who reports") == 2
+
+
 async def test_null_reverse_path(tmp_path: Path) -> None:
     """RFC 5321 section 4.5.5: what comes from the null reverse-path is not reported, and its failure stays visible."""
     postbox = Postbox()

@@ -103,7 +103,7 @@ class DeliveryReports(Protocol):
         """Say whether a 2yz for this recipient is reported by who has the message now, so that the queue does not.
 
         Asked for recipients whose sender wants to hear of success; a reply with status 2.1.9 is reported in any case,
-        as relayed (RFC 3461 section 5.2.2).
+        as relayed (RFC 3461 section 5.2.2). An exception is logged, and counts as no.
         """
         ...
 

@@ -33,7 +33,7 @@ from smtprecv.dsn import (
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import ByMode, EnhancedStatus, Reply
+from smtprecv.protocol import ByMode, EnhancedStatus, Recipient, Reply
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status, Tried
 
@@ -155,9 +155,17 @@ class Reporter:
         # RFC 3461 section 5.2.2: nobody else will tell.
         if standing.last is not None and standing.last.status == _RELAYED:
             return replace(outcome, action=Action.RELAYED)
+        return None if self._is_told(entry, standing.recipient) else outcome
+
+    def _is_told(self, entry: Entry, recipient: Recipient) -> bool:
+        """Ask the delivery whether another system reports the success; where it cannot say, we report it."""
         delivery: object = self.delivery
-        is_told = isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, standing.recipient)
-        return None if is_told else outcome
+        try:
+            return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
+        # A delivery is the user's code: what it raises here must not end the run, nor undo what it has delivered.
+        except Exception:
+            _log.exception("%s: the delivery raised when it was asked who reports", entry.queue_id)
+            return False
 
     def _retried_until(self, entry: Entry) -> dt.datetime | None:
         """Give the time at which a message is given up, None where only the user's retry policy knows."""
