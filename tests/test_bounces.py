@@ -226,6 +226,46 @@ async def test_who_cannot_say_who_reports(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text.count("asked who reports") == 2
 
 
+@dataclass
+class Naming(Scripted):
+    """A delivery that says who answered, answers late, and may raise."""
+
+    is_raising: bool = False
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        await trio.sleep(60)
+        for recipient in attempt.recipients:
+            attempt.answered_by(recipient, "mx.example.org")
+        if self.is_raising:
+            raise OSError
+        return await Scripted.deliver(self, attempt)
+
+
+async def test_who_answered(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """RFC 3464 section 2.3.5: the mail system that gave the last reply is named, of a failure and of a delay."""
+    postbox = Postbox()
+    delivery = Naming(answering(b=NEVER, c=LATER).script)
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com", deliver_by=DeliverBy(30, ByMode.NOTIFY))
+        await one_pass(spool, delivery, postbox)
+    [report] = postbox.reports
+    assert report.count(b"\r\nRemote-MTA: dns; mx.example.org\r\nDiagnostic-Code: smtp; ") == 2
+    assert report.count(b"mx.example.org answered: ") == 2
+
+
+@pytest.mark.parametrize(("mode", "is_raising"), [(ByMode.RETURN, False), (ByMode.NOTIFY, True)])
+async def test_nobody_else_answered(
+    mode: ByMode, tmp_path: Path, autojump_clock: trio.testing.MockClock, *, is_raising: bool
+) -> None:
+    """That time is over, or that the delivery raised, is our word: nobody else is named for it."""
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(30, mode))
+        await one_pass(spool, Naming(answering(b=LATER).script, is_raising=is_raising), postbox)
+    [report] = postbox.reports
+    assert b"mx.example.org" not in report
+
+
 async def test_null_reverse_path(tmp_path: Path) -> None:
     """RFC 5321 section 4.5.5: what comes from the null reverse-path is not reported, and its failure stays visible."""
     postbox = Postbox()

@@ -19,7 +19,7 @@ from smtprecv.delivery import Attempt, DeliveryCheck
 from smtprecv.errors import cancellation_in
 from smtprecv.message import Now, Redirect
 from smtprecv.note import Notebook
-from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply
 from smtprecv.queue._bounces import Reporter, Result
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Tried
@@ -44,11 +44,19 @@ class Attempts:
 
     async def result(self, claim: Claim) -> Result:
         """Deliver once, and give what became of the message; cancellation reaches the delivery."""
-        entry, tried = await self._outcome(claim)
-        return replace(self.reporter.result(claim.entry, self._scheduled(entry), self.now()), tried=tried)
+        remotes: dict[ForwardPath, str] = {}
+        entry, tried = await self._outcome(claim, remotes)
+        entry = self._scheduled(entry)
+        # That time is over is our word, whoever had the last one before.
+        ours = {standing.recipient.forward_path for standing in entry.standings if standing.last is _EXPIRED}
+        named = {path: remote for path, remote in remotes.items() if path not in ours}
+        return replace(self.reporter.result(claim.entry, entry, self.now(), named), tried=tried)
 
-    async def _outcome(self, claim: Claim) -> tuple[Entry, Tried | None]:
-        """Ask the delivery, and give the entry as it stands after its answers; None if it was not asked to deliver."""
+    async def _outcome(self, claim: Claim, remotes: dict[ForwardPath, str]) -> tuple[Entry, Tried | None]:
+        """Ask the delivery, and give the entry as it stands after its answers; None if it was not asked to deliver.
+
+        ``remotes``: takes who else answered.
+        """
         started, clock = self.now(), trio.current_time()
         entry = claim.entry
         delivery = self.reporter.delivery_of(entry)
@@ -59,12 +67,13 @@ class Attempts:
             entry = self._in_time(entry)
             if not entry.pending:
                 return entry, None
-            outcomes = await delivery.deliver(Attempt(entry, claim.message, notebook))
+            outcomes = await delivery.deliver(Attempt(entry, claim.message, notebook, remotes))
             after = replace(entry.after(outcomes, self.now()), note=notebook.note)
             return after, _tried(entry, outcomes, started, clock)
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
+            remotes.clear()
             trouble = [self.local_error] * len(entry.pending)
             told = "".join(traceback.format_exception_only(error)).strip()
             after = replace(entry.after(trouble, self.now(), error=told), note=notebook.note)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, final
@@ -33,7 +33,7 @@ from smtprecv.dsn import (
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import ByMode, EnhancedStatus, Recipient, Reply
+from smtprecv.protocol import ByMode, EnhancedStatus, ForwardPath, Recipient, Reply
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status, Tried
 
@@ -102,8 +102,11 @@ class Reporter:
             return self.delivery
         return _Nowhere() if self.bounces is None else self.bounces.delivery
 
-    def result(self, before: Entry, after: Entry, now: dt.datetime) -> Result:
-        """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end."""
+    def result(self, before: Entry, after: Entry, now: dt.datetime, remotes: Mapping[ForwardPath, str]) -> Result:
+        """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end.
+
+        ``remotes``: which other mail systems gave the last replies.
+        """
         if self.bounces is None or after.envelope.reverse_path.is_null:
             return Result(after)
         policy = self.bounces.policy
@@ -113,7 +116,11 @@ class Reporter:
         if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
             late = delayed(after, self._retried_until(after), policy=policy)
         warned = now if late else after.warned
-        outcomes = (*(outcome for outcome in ended if outcome is not None), *late)
+        outcomes = [
+            replace(outcome, remote=remotes.get(outcome.standing.recipient.forward_path))
+            for outcome in (*ended, *late)
+            if outcome is not None
+        ]
         return Result(replace(_returned(before, after), warned=warned), outcomes)
 
     async def store(
