@@ -226,6 +226,58 @@ async def test_who_cannot_say_who_reports(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text.count("asked who reports") == 2
 
 
+async def test_told_at_the_very_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """RFC 2852 section 4: with mode N a message is tried again at the time set, and reported then, once."""
+    postbox, delivery, slow = Postbox(), answering(b=LATER), Backoff(first=dt.timedelta(hours=3), jitter=0)
+    async with opened(tmp_path) as spool, running(spool, delivery, postbox, slow):
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(600, ByMode.NOTIFY))
+        await trio.sleep(2 * HOUR)
+    assert postbox.told == [[("rfc822; b@example.com", "delayed", "4.0.0")]]
+    assert [round(time) for time in postbox.times] == [600]
+    assert [round(time) for time, _ in delivery.offered] == [0, 600]
+
+
+async def test_nobody_to_be_told(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Where there are no reports, the time of mode N changes nothing."""
+    delivery, slow = answering(b=LATER), Backoff(first=dt.timedelta(hours=3), jitter=0)
+    async with opened(tmp_path) as spool, trio.open_nursery() as nursery:
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(600, ByMode.NOTIFY))
+        await nursery.start(partial(run_queue, spool, delivery, slow, now=now))
+        await trio.sleep(2 * HOUR)
+        nursery.cancel_scope.cancel()
+    assert len(delivery.offered) == 1
+
+
+@pytest.mark.parametrize(
+    ("notify", "is_relayed", "expected"),
+    [
+        (None, True, ["relayed"]),
+        (frozenset({Notify.SUCCESS}), True, ["relayed"]),
+        (frozenset({Notify.FAILURE}), True, []),
+        (frozenset(), True, []),
+        (None, False, []),
+        (frozenset({Notify.SUCCESS}), False, ["delivered"]),
+    ],
+)
+async def test_traced(
+    notify: frozenset[Notify] | None, expected: list[str], tmp_path: Path, *, is_relayed: bool
+) -> None:
+    """RFC 2852 section 4: with T each step of the way is told, to whoever did not ask for something else."""
+
+    @dataclass
+    class Passing(Scripted):
+        """A delivery to who reports himself, or to the end."""
+
+        def reports_success(self, entry: Entry, recipient: object) -> bool:
+            return is_relayed
+
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", notify=notify, deliver_by=DeliverBy(60, ByMode.RETURN, is_traced=True))
+        assert await one_pass(spool, Passing(), postbox) == []
+    assert [action for report in postbox.told for _, action, _ in report] == expected
+
+
 @dataclass
 class Naming(Scripted):
     """A delivery that says who answered, answers late, and may raise."""

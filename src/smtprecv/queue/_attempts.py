@@ -85,7 +85,8 @@ class Attempts:
     def _scheduled(self, entry: Entry) -> Entry:
         """Give the entry with the time of its next attempt, or with its pending recipients given up.
 
-        What must be delivered by a certain time is due when it comes, at the latest, to be given up then.
+        What must be delivered by a certain time is due when it comes, at the latest: it is given up then, or tried
+        once more before its sender is told.
         """
         entry = self._in_time(entry)
         if not entry.pending:
@@ -98,8 +99,8 @@ class Attempts:
         due = self._next_attempt(entry, now)
         if due is None:
             return entry.given_up()
-        left = entry.time_left(now)
-        return replace(entry, due=due if left is None or due - now < left else now + left)
+        limits = (entry.time_left(now), self.reporter.time_to_tell(entry, now))
+        return replace(entry, due=now + min([due - now, *(left for left in limits if left is not None)]))
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
         """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""

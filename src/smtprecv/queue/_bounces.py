@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, final
 
 import trio
@@ -29,11 +30,12 @@ from smtprecv.dsn import (
     notification,
     returns_all,
     settled,
+    wanted,
 )
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import ByMode, EnhancedStatus, ForwardPath, Recipient, Reply
+from smtprecv.protocol import ByMode, EnhancedStatus, ForwardPath, Notify, Recipient, Reply
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Entry, Spool, Status, Tried
 
@@ -111,17 +113,30 @@ class Reporter:
             return Result(after)
         policy = self.bounces.policy
         # RFC 3461 section 5.2
-        ended = [self._as_known(after, outcome) for outcome in settled(before, after, policy=policy)]
+        ended = [
+            outcome
+            for outcome in map(partial(self._as_known, after), settled(before, after, policy=_traced(after, policy)))
+            if outcome is not None and _is_told_of(after, outcome, policy)
+        ]
         late: Sequence[Outcome] = ()
         if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
             late = delayed(after, self._retried_until(after), policy=policy)
         warned = now if late else after.warned
         outcomes = [
-            replace(outcome, remote=remotes.get(outcome.standing.recipient.forward_path))
-            for outcome in (*ended, *late)
-            if outcome is not None
+            replace(outcome, remote=remotes.get(outcome.standing.recipient.forward_path)) for outcome in (*ended, *late)
         ]
         return Result(replace(_returned(before, after), warned=warned), outcomes)
+
+    def time_to_tell(self, entry: Entry, now: dt.datetime) -> dt.timedelta | None:
+        """Give the time until the sender wants to be told that a message is late; None if he has set none to come.
+
+        That is what the mode N asks for (RFC 2852 section 4).
+        """
+        limit = entry.envelope.parameters.deliver_by
+        if self.bounces is None or limit is None or limit.mode is not ByMode.NOTIFY:
+            return None
+        left = dt.timedelta(seconds=limit.seconds) - (now - entry.received)
+        return left if left > dt.timedelta() else None
 
     async def store(
         self, spool: Spool, claim: Claim, result: Result, now: dt.datetime, *, is_whole: bool
@@ -162,9 +177,11 @@ class Reporter:
         # RFC 3461 section 5.2.2: nobody else will tell.
         if standing.last is not None and standing.last.status == _RELAYED:
             return replace(outcome, action=Action.RELAYED)
-        return None if self._is_told(entry, standing.recipient) else outcome
+        if not self._reports_success(entry, standing.recipient):
+            return outcome
+        return replace(outcome, action=Action.RELAYED) if _is_traced(entry) else None
 
-    def _is_told(self, entry: Entry, recipient: Recipient) -> bool:
+    def _reports_success(self, entry: Entry, recipient: Recipient) -> bool:
         """Ask the delivery whether another system reports the success; where it cannot say, we report it."""
         delivery: object = self.delivery
         try:
@@ -218,6 +235,23 @@ def _returned(before: Entry, after: Entry) -> Entry:
         for standing in after.standings
     )
     return replace(after, standings=standings)
+
+
+def _is_traced(entry: Entry) -> bool:
+    """Say whether the sender wants to hear from each mail system that passes a message on (RFC 2852 section 4)."""
+    limit = entry.envelope.parameters.deliver_by
+    return limit is not None and limit.is_traced
+
+
+def _traced(entry: Entry, policy: NotifyPolicy) -> NotifyPolicy:
+    """Give the policy with which no outcome is passed over that may be a step on the way of a traced message."""
+    return replace(policy, unasked=policy.unasked | {Notify.SUCCESS}) if _is_traced(entry) else policy
+
+
+def _is_told_of(entry: Entry, outcome: Outcome, policy: NotifyPolicy) -> bool:
+    """Say whether the sender is told, now that it is known whether a message arrived or was passed on."""
+    is_step = outcome.action is Action.RELAYED and _is_traced(entry)
+    return is_step or wanted(outcome.standing.recipient.parameters, outcome.action, policy)
 
 
 def _patience(entry: Entry, warn_after: dt.timedelta) -> dt.timedelta:
