@@ -208,6 +208,116 @@ async def test_a_next_hop_that_reports(tmp_path: Path) -> None:
     assert postbox.told == []
 
 
+async def test_who_cannot_say_who_reports(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A delivery that raises when it is asked who reports ends nothing: its success counts, and is told by us."""
+
+    @dataclass
+    class Unsure(Scripted):
+        """A delivery that does not know who reports."""
+
+        def reports_success(self, entry: Entry, recipient: object) -> bool:
+            raise KeyError(recipient)
+
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com", notify=frozenset({Notify.SUCCESS}))
+        assert await one_pass(spool, Unsure(), postbox) == []
+    assert [action for report in postbox.told for _, action, _ in report] == ["delivered", "delivered"]
+    assert caplog.text.count("asked who reports") == 2
+
+
+async def test_told_at_the_very_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """RFC 2852 section 4: with mode N a message is tried again at the time set, and reported then, once."""
+    postbox, delivery, slow = Postbox(), answering(b=LATER), Backoff(first=dt.timedelta(hours=3), jitter=0)
+    async with opened(tmp_path) as spool, running(spool, delivery, postbox, slow):
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(600, ByMode.NOTIFY))
+        await trio.sleep(2 * HOUR)
+    assert postbox.told == [[("rfc822; b@example.com", "delayed", "4.0.0")]]
+    assert [round(time) for time in postbox.times] == [600]
+    assert [round(time) for time, _ in delivery.offered] == [0, 600]
+
+
+async def test_nobody_to_be_told(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Where there are no reports, the time of mode N changes nothing."""
+    delivery, slow = answering(b=LATER), Backoff(first=dt.timedelta(hours=3), jitter=0)
+    async with opened(tmp_path) as spool, trio.open_nursery() as nursery:
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(600, ByMode.NOTIFY))
+        await nursery.start(partial(run_queue, spool, delivery, slow, now=now))
+        await trio.sleep(2 * HOUR)
+        nursery.cancel_scope.cancel()
+    assert len(delivery.offered) == 1
+
+
+@pytest.mark.parametrize(
+    ("notify", "is_relayed", "expected"),
+    [
+        (None, True, ["relayed"]),
+        (frozenset({Notify.SUCCESS}), True, ["relayed"]),
+        (frozenset({Notify.FAILURE}), True, []),
+        (frozenset(), True, []),
+        (None, False, []),
+        (frozenset({Notify.SUCCESS}), False, ["delivered"]),
+    ],
+)
+async def test_traced(
+    notify: frozenset[Notify] | None, expected: list[str], tmp_path: Path, *, is_relayed: bool
+) -> None:
+    """RFC 2852 section 4: with T each step of the way is told, to whoever did not ask for something else."""
+
+    @dataclass
+    class Passing(Scripted):
+        """A delivery to who reports himself, or to the end."""
+
+        def reports_success(self, entry: Entry, recipient: object) -> bool:
+            return is_relayed
+
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", notify=notify, deliver_by=DeliverBy(60, ByMode.RETURN, is_traced=True))
+        assert await one_pass(spool, Passing(), postbox) == []
+    assert [action for report in postbox.told for _, action, _ in report] == expected
+
+
+@dataclass
+class Naming(Scripted):
+    """A delivery that says who answered, answers late, and may raise."""
+
+    is_raising: bool = False
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        await trio.sleep(60)
+        for recipient in attempt.recipients:
+            attempt.answered_by(recipient, "mx.example.org")
+        if self.is_raising:
+            raise OSError
+        return await Scripted.deliver(self, attempt)
+
+
+async def test_who_answered(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """RFC 3464 section 2.3.5: the mail system that gave the last reply is named, of a failure and of a delay."""
+    postbox = Postbox()
+    delivery = Naming(answering(b=NEVER, c=LATER).script)
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", "c@example.com", deliver_by=DeliverBy(30, ByMode.NOTIFY))
+        await one_pass(spool, delivery, postbox)
+    [report] = postbox.reports
+    assert report.count(b"\r\nRemote-MTA: dns; mx.example.org\r\nDiagnostic-Code: smtp; ") == 2
+    assert report.count(b"mx.example.org answered: ") == 2
+
+
+@pytest.mark.parametrize(("mode", "is_raising"), [(ByMode.RETURN, False), (ByMode.NOTIFY, True)])
+async def test_nobody_else_answered(
+    mode: ByMode, tmp_path: Path, autojump_clock: trio.testing.MockClock, *, is_raising: bool
+) -> None:
+    """That time is over, or that the delivery raised, is our word: nobody else is named for it."""
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com", deliver_by=DeliverBy(30, mode))
+        await one_pass(spool, Naming(answering(b=LATER).script, is_raising=is_raising), postbox)
+    [report] = postbox.reports
+    assert b"mx.example.org" not in report
+
+
 async def test_null_reverse_path(tmp_path: Path) -> None:
     """RFC 5321 section 4.5.5: what comes from the null reverse-path is not reported, and its failure stays visible."""
     postbox = Postbox()

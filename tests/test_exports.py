@@ -40,6 +40,7 @@ BETWEEN_LAYERS = {
     "smtprecv.policies.without_user",
     "smtprecv.relay.NOT_A_REPLY",
     "smtprecv.relay.OUT_OF_STEP",
+    "smtprecv.relay.REFUSALS",
     "smtprecv.relay.BareLineEnd",
     "smtprecv.relay.DotStuffer",
     "smtprecv.relay.Handover",

@@ -109,6 +109,7 @@ from smtprecv.server import (
     raise_file_limit,
 )
 from smtprecv.spool import (
+    Answered,
     Change,
     Claim,
     Draft,
@@ -120,6 +121,7 @@ from smtprecv.spool import (
     SpoolOptions,
     Standing,
     Status,
+    Tried,
     all_entries,
     open_spool,
 )
@@ -128,6 +130,7 @@ __all__ = [
     "AcceptDomains",
     "AddressLiteral",
     "All",
+    "Answered",
     "Attempt",
     "AuthPolicy",
     "Backoff",
@@ -231,6 +234,7 @@ __all__ = [
     "TlsFiles",
     "TlsMode",
     "TlsSource",
+    "Tried",
     "UnixListener",
     "Webhook",
     "Xtext",

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, final, runtime_checkable
 
 from smtprecv.message import Client, Message, QueueId, Redirect
 from smtprecv.note import Notebook, NoteCodec
-from smtprecv.protocol import Envelope, Recipient, Reply
+from smtprecv.protocol import Envelope, ForwardPath, Recipient, Reply
 from smtprecv.spool import Entry
 
 _N = TypeVar("_N")
@@ -25,12 +25,13 @@ class Attempt:
     """One attempt to deliver a message to the recipients that still wait for it.
 
     ``entry``: the message's envelope and history. ``message``: its octets. ``notebook``: what the delivery
-    remembers with the message; use ``load`` and ``save``.
+    remembers with the message; use ``load`` and ``save``. ``remotes``: who else answered; use ``answered_by``.
     """
 
     entry: Entry
     message: Message
     notebook: Notebook = field(default_factory=Notebook)
+    remotes: dict[ForwardPath, str] = field(default_factory=dict[ForwardPath, str])
 
     @property
     def queue_id(self) -> QueueId:
@@ -63,6 +64,14 @@ class Attempt:
         cancelled attempt has no outcome, and its note is gone. Raises what ``codec.encode`` raises.
         """
         self.notebook.save(codec, note)
+
+    def answered_by(self, recipient: Recipient, remote: str) -> None:
+        """Say that the reply for ``recipient`` is one that another mail system gave, whose host name is ``remote``.
+
+        A report names it (RFC 3464 section 2.3.5), unless the sender may not know where the message went. It is
+        forgotten with the attempt, and where the delivery raises.
+        """
+        self.remotes[recipient.forward_path] = remote
 
 
 @runtime_checkable
@@ -103,7 +112,7 @@ class DeliveryReports(Protocol):
         """Say whether a 2yz for this recipient is reported by who has the message now, so that the queue does not.
 
         Asked for recipients whose sender wants to hear of success; a reply with status 2.1.9 is reported in any case,
-        as relayed (RFC 3461 section 5.2.2).
+        as relayed (RFC 3461 section 5.2.2). An exception is logged, and counts as no.
         """
         ...
 

@@ -30,6 +30,7 @@ from smtprecv.errors import CorruptEntry, SpoolError, SpoolFull
 from smtprecv.message import QueueId
 from smtprecv.spool import Entry, Spool, SpoolOptions, open_spool
 from smtprecv.spool._body import PIECE_SIZE, ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
+from smtprecv.spool._draft import Outcome
 from smtprecv.spool._sqlite import SqliteSpool
 
 T = TypeVar("T")
@@ -279,11 +280,11 @@ async def test_an_accepted_body_is_never_removed(tmp_path: Path, monkeypatch: py
     async with opened(tmp_path) as spool:
         do_accept = SqliteSpool.accept
 
-        async def fail_behind(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Entry | None) -> bool:
+        async def fail_behind(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Outcome | None) -> bool:
             await do_accept(self, entry, body, outcome)
             raise KeyError(0)
 
-        async def fail_before(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Entry | None) -> bool:
+        async def fail_before(self: SqliteSpool, entry: Entry, body: StoredBody, outcome: Outcome | None) -> bool:
             raise KeyError(0)
 
         for defect in (fail_behind, fail_before):

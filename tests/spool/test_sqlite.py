@@ -326,7 +326,7 @@ async def test_fresh_mail_costs_no_read(tmp_path: Path) -> None:
         assert touching == [
             "INSERT INTO smtprecv_message",
             "INSERT INTO smtprecv_body",
-            "SELECT number, body_file FROM smtprecv_message WHERE id = ? AND owner = ?",
+            "SELECT number, body_file, EXISTS",
             "DELETE FROM smtprecv_body WHERE message = ?",
             "DELETE FROM smtprecv_recipient WHERE message = ?",
             "DELETE FROM smtprecv_message WHERE number = ?",

@@ -15,6 +15,7 @@ from typing import Final
 
 from smtprecv import control
 from smtprecv.cli._arguments import Options
+from smtprecv.cli._journal import journal_lines, json_journal
 from smtprecv.cli._progress import progress, wants_progress
 from smtprecv.cli._queue_arguments import ALL
 from smtprecv.cli._showqueue import HEADING, Json, json_line, json_object, table_lines, terminal_width
@@ -81,7 +82,11 @@ async def _list(spool: Spool, selection: Selection, options: Options) -> int:
 async def _show(spool: Spool, _: Selection, options: Options) -> int:
     entries = await spool.find(options.ids)
     for entry in entries:
-        for line in [json_line(json_object(entry))] if options.json else detail_lines(entry):
+        journal = await spool.journal(entry.queue_id)
+        if options.json:
+            _write(json_line({**json_object(entry), "journal": json_journal(journal)}))
+            continue
+        for line in (*detail_lines(entry), *journal_lines(journal)):
             _write(line)
     return 0 if entries else _missing(options.ids)
 

@@ -20,7 +20,7 @@ from smtprecv.message import Client, QueueId
 from smtprecv.protocol import Recipient, Reply, Severity
 from smtprecv.spool import Entry, Spool, Standing, Status, all_entries, open_spool
 
-Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json] | None"
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 HEADING: Final = (
     "ID                        SIZE  ARRIVAL              SENDER",
@@ -81,16 +81,16 @@ def table_lines(entry: Entry) -> Iterator[str]:
     """Give the lines of a message: one for itself, and one for each recipient."""
     sender = printable(f"{entry.envelope.reverse_path}") or "<>"
     wishes = "".join(f"  {wish}" for wish in _wishes(entry))
-    yield f"{entry.queue_id}  {_size(entry.size):>8}  {_local(entry.received):<19}  {sender}{wishes}"
+    yield f"{entry.queue_id}  {_size(entry.size):>8}  {local_time(entry.received):<19}  {sender}{wishes}"
     recipients = [printable(_address(standing.recipient)) for standing in entry.standings]
     width = max(map(cells, recipients), default=0)
     for standing, recipient in zip(entry.standings, recipients, strict=True):
-        due = _local(_next_attempt(entry, standing))
+        due = local_time(_next_attempt(entry, standing))
         state = f"{standing.status.value:<9}  {standing.attempts:>8}  {due:<19}"
         yield f"  {state}  {pad(recipient, width)}  {_last(entry, standing)}".rstrip()
 
 
-def json_object(entry: Entry) -> Json:
+def json_object(entry: Entry) -> Mapping[str, Json]:
     """Give all that is known of a message; times are ISO 8601 with an offset, sizes octets."""
     parameters = entry.envelope.parameters
     return {
@@ -107,10 +107,10 @@ def json_object(entry: Entry) -> Json:
         "require_tls": parameters.require_tls,
         "auth": parameters.auth,
         "client": _json_client(entry.client),
-        "last_attempt": _iso(entry.attempted),
-        "next_attempt": _iso(entry.due),
+        "last_attempt": iso_time(entry.attempted),
+        "next_attempt": iso_time(entry.due),
         "held": entry.is_held,
-        "warned": _iso(entry.warned),
+        "warned": iso_time(entry.warned),
         "report_of": entry.report_of,
         "error": entry.error,
         "note_size": None if entry.note is None else len(entry.note.text.encode()),
@@ -144,7 +144,7 @@ def _json_standing(standing: Standing, next_attempt: dt.datetime | None) -> Json
         "status": standing.status.value,
         "attempts": standing.attempts,
         "last_reply": _json_reply(standing.last),
-        "next_attempt": _iso(next_attempt),
+        "next_attempt": iso_time(next_attempt),
     }
 
 
@@ -196,9 +196,11 @@ def _size(octets: int) -> str:
     return f"{octets / 1024:.1f}K" if octets < 1024**2 else f"{octets / 1024**2:.1f}M"
 
 
-def _local(time: dt.datetime | None) -> str:
+def local_time(time: dt.datetime | None) -> str:
+    """Give a time as people read it, in their zone; a hyphen for none."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _iso(time: dt.datetime | None) -> str | None:
+def iso_time(time: dt.datetime | None) -> str | None:
+    """Give a time as programs read it, with its offset."""
     return None if time is None else time.isoformat()

@@ -7,6 +7,7 @@ who was told of is told of, whatever happens to the others, to the connection or
 from __future__ import annotations
 
 import datetime as dt
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -23,11 +24,23 @@ from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Message, Now, utc_now
 from smtprecv.protocol import Dialect, EnhancedStatus, LocalProtocolError, Recipient, Reply
-from smtprecv.relay import Handover, SessionFailed, Terms, TlsMode, must_inspect, opening, transaction
+from smtprecv.relay import (
+    OUT_OF_STEP,
+    REFUSALS,
+    Handover,
+    SessionFailed,
+    Terms,
+    TlsMode,
+    must_inspect,
+    opening,
+    transaction,
+)
 from smtprecv.sasl import Password
 from smtprecv.spool import Entry
 from smtprecv.trace import divider, received_field
 
+_FULL_NAME: Final = re.compile(r"([A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{0,62}\.?")
+"""A domain name of several labels, the last of which is not a number: no address."""
 _CANCELLED: Final = Reply(451, "the attempt was broken off", EnhancedStatus(4, 3, 2))
 
 
@@ -72,6 +85,7 @@ class Relay:
         mode = _mode(host, credentials) if tls is None else tls
         _check(host, mode, credentials, connections, is_implicit=is_implicit)
         self._host: Final = host
+        self._name: Final = _host_name(host)
         self._port: Final = port
         self._terms: Final = Terms(
             hostname or own_hostname(), dialect, mode, is_implicit, credentials, is_local=isinstance(host, Path)
@@ -145,7 +159,13 @@ class Relay:
         by = envelope.parameters.deliver_by
         left = None if by is None else by.seconds - (self._now() - attempt.entry.received) // dt.timedelta(seconds=1)
         handover = Handover(envelope, recipients, len(trace) + message.size, is_ascii, left)
-        return await wire.lead(transaction(handover, wire.next_hop), lambda: _traced(trace, message))
+        replies = await wire.lead(transaction(handover, wire.next_hop), lambda: _traced(trace, message))
+        if self._name is not None:
+            ours = {*REFUSALS, OUT_OF_STEP, wire.lost}
+            for recipient, reply in zip(recipients, replies, strict=True):
+                if reply not in ours:
+                    attempt.answered_by(recipient, self._name)
+        return replies
 
     def _terms_for(self, attempt: Attempt) -> Terms:
         """Give the terms; RFC 8689 section 4.2 sets those of a message that requires TLS, if there is any."""
@@ -225,6 +245,13 @@ def _contexts(tls: TlsMode, verifying: ssl.SSLContext | None) -> Mapping[TlsMode
         TlsMode.REQUIRED: trusting,
         TlsMode.VERIFIED: verifying or ssl.create_default_context(),
     }
+
+
+def _host_name(host: str | Path) -> str | None:
+    """Give the name of the next hop for a report (RFC 3464 section 2.3.5); None if it is no full domain name."""
+    if isinstance(host, Path) or not _FULL_NAME.fullmatch(host):
+        return None
+    return host.removesuffix(".")
 
 
 def _mode(host: str | Path, credentials: Password | None) -> TlsMode:

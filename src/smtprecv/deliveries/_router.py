@@ -134,10 +134,12 @@ class _Part:
     async def deliver(self) -> None:
         self.notebook = Notebook(self._note(), self.attempt.queue_id)
         entry = replace(self.attempt.entry, standings=tuple(self.group.values()), note=self.notebook.note)
-        outcomes = await self.route.delivery.deliver(Attempt(entry, self.attempt.message, self.notebook))
+        attempt = Attempt(entry, self.attempt.message, self.notebook)
+        outcomes = await self.route.delivery.deliver(attempt)
         # What the queue would refuse must be refused here, or it would count for the other routes too.
         entry.after(outcomes, entry.received)
         self.outcomes = dict(zip(self.group, outcomes, strict=True))
+        self.attempt.remotes.update(attempt.remotes)
 
     async def deliver_alone(self) -> None:
         try:

@@ -38,8 +38,8 @@ WORDS: Final[Mapping[Action, _Words]] = {
     ),
     Action.RELAYED: _Words(
         "Your message was passed on",
-        "Your message was passed on to a mail system that does not say whether it delivers it, for",
-        "You get no further report, unless the delivery fails.",
+        "Your message was passed on to another mail system, which may not say whether it delivers it, for",
+        "You may get no further report, unless the delivery fails.",
     ),
     Action.EXPANDED: _Words(
         "Your message was delivered",

@@ -9,17 +9,20 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
+import trio
+
 from smtprecv.delivery import Attempt, DeliveryCheck
 from smtprecv.errors import cancellation_in
-from smtprecv.message import Now
+from smtprecv.message import Now, Redirect
 from smtprecv.note import Notebook
-from smtprecv.protocol import EnhancedStatus, Reply
+from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply
 from smtprecv.queue._bounces import Reporter, Result
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry
+from smtprecv.spool import Claim, Entry, Tried
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -41,11 +44,20 @@ class Attempts:
 
     async def result(self, claim: Claim) -> Result:
         """Deliver once, and give what became of the message; cancellation reaches the delivery."""
-        entry = self._scheduled(await self._outcome(claim))
-        return self.reporter.result(claim.entry, entry, self.now())
+        remotes: dict[ForwardPath, str] = {}
+        entry, tried = await self._outcome(claim, remotes)
+        entry = self._scheduled(entry)
+        # That time is over is our word, whoever had the last one before.
+        ours = {standing.recipient.forward_path for standing in entry.standings if standing.last is _EXPIRED}
+        named = {path: remote for path, remote in remotes.items() if path not in ours}
+        return replace(self.reporter.result(claim.entry, entry, self.now(), named), tried=tried)
 
-    async def _outcome(self, claim: Claim) -> Entry:
-        """Ask the delivery, and give the entry as it stands after its answers."""
+    async def _outcome(self, claim: Claim, remotes: dict[ForwardPath, str]) -> tuple[Entry, Tried | None]:
+        """Ask the delivery, and give the entry as it stands after its answers; None if it was not asked to deliver.
+
+        ``remotes``: takes who else answered.
+        """
+        started, clock = self.now(), trio.current_time()
         entry = claim.entry
         delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
@@ -54,15 +66,18 @@ class Attempts:
                 entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
             entry = self._in_time(entry)
             if not entry.pending:
-                return entry
-            replies = await delivery.deliver(Attempt(entry, claim.message, notebook))
-            return replace(entry.after(replies, self.now()), note=notebook.note)
+                return entry, None
+            outcomes = await delivery.deliver(Attempt(entry, claim.message, notebook, remotes))
+            after = replace(entry.after(outcomes, self.now()), note=notebook.note)
+            return after, _tried(entry, outcomes, started, clock)
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
+            remotes.clear()
             trouble = [self.local_error] * len(entry.pending)
             told = "".join(traceback.format_exception_only(error)).strip()
-            return replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
+            after = replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
+            return after, _tried(entry, trouble, started, clock, told)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None
@@ -70,7 +85,8 @@ class Attempts:
     def _scheduled(self, entry: Entry) -> Entry:
         """Give the entry with the time of its next attempt, or with its pending recipients given up.
 
-        What must be delivered by a certain time is due when it comes, at the latest, to be given up then.
+        What must be delivered by a certain time is due when it comes, at the latest: it is given up then, or tried
+        once more before its sender is told.
         """
         entry = self._in_time(entry)
         if not entry.pending:
@@ -83,8 +99,8 @@ class Attempts:
         due = self._next_attempt(entry, now)
         if due is None:
             return entry.given_up()
-        left = entry.time_left(now)
-        return replace(entry, due=due if left is None or due - now < left else now + left)
+        limits = (entry.time_left(now), self.reporter.time_to_tell(entry, now))
+        return replace(entry, due=now + min([due - now, *(left for left in limits if left is not None)]))
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
         """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
@@ -101,3 +117,20 @@ class Attempts:
         """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
         left = entry.time_left(self.now())
         return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
+
+
+def _tried(
+    entry: Entry, outcomes: Sequence[Reply | Redirect], started: dt.datetime, clock: float, error: str | None = None
+) -> Tried:
+    """Give an attempt that has just ended for the journal; ``clock``: what Trio's showed at its beginning."""
+    took = dt.timedelta(seconds=trio.current_time() - clock)
+    names = [str(standing.recipient) for standing in entry.pending]
+    return Tried.of(started, took, zip(names, map(_told, outcomes), strict=True), error)
+
+
+def _told(outcome: Reply | Redirect) -> str:
+    match outcome:
+        case Reply():
+            return str(outcome)
+        case Redirect(forward_paths=paths):
+            return f"redirected to {', '.join(map(str, paths))}"

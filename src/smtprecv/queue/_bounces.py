@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, final
 
 import trio
@@ -29,13 +30,14 @@ from smtprecv.dsn import (
     notification,
     returns_all,
     settled,
+    wanted,
 )
 from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
-from smtprecv.protocol import ByMode, EnhancedStatus, Reply
+from smtprecv.protocol import ByMode, EnhancedStatus, ForwardPath, Notify, Recipient, Reply
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool, Status
+from smtprecv.spool import Claim, Entry, Spool, Status, Tried
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -68,10 +70,11 @@ class Bounces:
 @final
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attempt made of a message, and what its sender is told of that; often nothing."""
+    """What an attempt made of a message, what its sender is told of that, often nothing, and how it went."""
 
     entry: Entry
     outcomes: Sequence[Outcome] = ()
+    tried: Tried | None = None
 
 
 @final
@@ -101,19 +104,39 @@ class Reporter:
             return self.delivery
         return _Nowhere() if self.bounces is None else self.bounces.delivery
 
-    def result(self, before: Entry, after: Entry, now: dt.datetime) -> Result:
-        """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end."""
+    def result(self, before: Entry, after: Entry, now: dt.datetime, remotes: Mapping[ForwardPath, str]) -> Result:
+        """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end.
+
+        ``remotes``: which other mail systems gave the last replies.
+        """
         if self.bounces is None or after.envelope.reverse_path.is_null:
             return Result(after)
         policy = self.bounces.policy
         # RFC 3461 section 5.2
-        ended = [self._as_known(after, outcome) for outcome in settled(before, after, policy=policy)]
+        ended = [
+            outcome
+            for outcome in map(partial(self._as_known, after), settled(before, after, policy=_traced(after, policy)))
+            if outcome is not None and _is_told_of(after, outcome, policy)
+        ]
         late: Sequence[Outcome] = ()
         if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
             late = delayed(after, self._retried_until(after), policy=policy)
         warned = now if late else after.warned
-        outcomes = (*(outcome for outcome in ended if outcome is not None), *late)
+        outcomes = [
+            replace(outcome, remote=remotes.get(outcome.standing.recipient.forward_path)) for outcome in (*ended, *late)
+        ]
         return Result(replace(_returned(before, after), warned=warned), outcomes)
+
+    def time_to_tell(self, entry: Entry, now: dt.datetime) -> dt.timedelta | None:
+        """Give the time until the sender wants to be told that a message is late; None if he has set none to come.
+
+        That is what the mode N asks for (RFC 2852 section 4).
+        """
+        limit = entry.envelope.parameters.deliver_by
+        if self.bounces is None or limit is None or limit.mode is not ByMode.NOTIFY:
+            return None
+        left = dt.timedelta(seconds=limit.seconds) - (now - entry.received)
+        return left if left > dt.timedelta() else None
 
     async def store(
         self, spool: Spool, claim: Claim, result: Result, now: dt.datetime, *, is_whole: bool
@@ -124,7 +147,7 @@ class Reporter:
         where no other message has. SpoolError as ``Spool.record``: nothing changed.
         """
         if self.bounces is None or not result.outcomes:
-            await spool.record(result.entry)
+            await spool.record(result.entry, result.tried)
             return None
         report = await _notification(self.bounces, claim.message, result, now, is_whole=is_whole)
         draft = await spool.begin(now, is_reserved=not report.has_original)
@@ -136,7 +159,7 @@ class Reporter:
                         await draft.write(chunk)
             await draft.write(report.bottom)
             client = Client(SessionId(result.entry.queue_id), None, None)
-            accepted = await draft.commit_report(result.entry, client, report.envelope, now)
+            accepted = await draft.commit_report(result.entry, client, report.envelope, now, result.tried)
         finally:
             await draft.abort()
         if accepted is None:
@@ -154,9 +177,19 @@ class Reporter:
         # RFC 3461 section 5.2.2: nobody else will tell.
         if standing.last is not None and standing.last.status == _RELAYED:
             return replace(outcome, action=Action.RELAYED)
+        if not self._reports_success(entry, standing.recipient):
+            return outcome
+        return replace(outcome, action=Action.RELAYED) if _is_traced(entry) else None
+
+    def _reports_success(self, entry: Entry, recipient: Recipient) -> bool:
+        """Ask the delivery whether another system reports the success; where it cannot say, we report it."""
         delivery: object = self.delivery
-        is_told = isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, standing.recipient)
-        return None if is_told else outcome
+        try:
+            return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
+        # A delivery is the user's code: what it raises here must not end the run, nor undo what it has delivered.
+        except Exception:
+            _log.exception("%s: the delivery raised when it was asked who reports", entry.queue_id)
+            return False
 
     def _retried_until(self, entry: Entry) -> dt.datetime | None:
         """Give the time at which a message is given up, None where only the user's retry policy knows."""
@@ -202,6 +235,23 @@ def _returned(before: Entry, after: Entry) -> Entry:
         for standing in after.standings
     )
     return replace(after, standings=standings)
+
+
+def _is_traced(entry: Entry) -> bool:
+    """Say whether the sender wants to hear from each mail system that passes a message on (RFC 2852 section 4)."""
+    limit = entry.envelope.parameters.deliver_by
+    return limit is not None and limit.is_traced
+
+
+def _traced(entry: Entry, policy: NotifyPolicy) -> NotifyPolicy:
+    """Give the policy with which no outcome is passed over that may be a step on the way of a traced message."""
+    return replace(policy, unasked=policy.unasked | {Notify.SUCCESS}) if _is_traced(entry) else policy
+
+
+def _is_told_of(entry: Entry, outcome: Outcome, policy: NotifyPolicy) -> bool:
+    """Say whether the sender is told, now that it is known whether a message arrived or was passed on."""
+    is_step = outcome.action is Action.RELAYED and _is_traced(entry)
+    return is_step or wanted(outcome.standing.recipient.parameters, outcome.action, policy)
 
 
 def _patience(entry: Entry, warn_after: dt.timedelta) -> dt.timedelta:

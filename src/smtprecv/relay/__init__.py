@@ -5,7 +5,7 @@ replies to it, and return what became of it. The one rule: a reply is all they e
 time that ran out and a connection that was lost into 4yz replies, in the place of those that did not come.
 """
 
-from smtprecv.relay._handover import Handover, must_inspect
+from smtprecv.relay._handover import REFUSALS, Handover, must_inspect
 from smtprecv.relay._maildata import BareLineEnd, DotStuffer, bdat
 from smtprecv.relay._nexthop import NextHop
 from smtprecv.relay._opening import Terms, TlsMode, opening
@@ -16,6 +16,7 @@ from smtprecv.relay._transaction import transaction
 __all__ = [
     "NOT_A_REPLY",
     "OUT_OF_STEP",
+    "REFUSALS",
     "BareLineEnd",
     "DotStuffer",
     "Exchange",

@@ -231,3 +231,6 @@ _REFUSALS: Final[Sequence[tuple[_Test, Reply]]] = (
     (_is_too_late, _reply(554, "5.4.7", "the message cannot be delivered in the time that its sender has set")),
 )
 """Why a message can't go to a next hop; the first that holds is what the sender is told."""
+
+REFUSALS: Final = frozenset({_UTF8_RECIPIENT, *(reply for _, reply in _REFUSALS)})
+"""What is answered here, with nothing said to the next hop."""

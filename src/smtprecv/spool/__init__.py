@@ -6,8 +6,10 @@ from smtprecv.spool._scratch import PassingBody, Scratch
 from smtprecv.spool._spool import Change, Claim, Draft, FreshMail, Spool, all_entries
 from smtprecv.spool._sqlite import open_spool
 from smtprecv.spool._thread import RunInThread
+from smtprecv.spool._tried import Answered, Tried
 
 __all__ = [
+    "Answered",
     "Change",
     "Claim",
     "Draft",
@@ -21,6 +23,7 @@ __all__ = [
     "SpoolOptions",
     "Standing",
     "Status",
+    "Tried",
     "all_entries",
     "open_spool",
 ]

@@ -60,7 +60,8 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 EARLIEST: Final = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
 LATEST: Final = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MICROSECOND
 """The first and the last time that a datetime can tell, in microseconds since 1970."""
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What the readers of values raise where one is not what it must be."""
 _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -122,7 +123,7 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
             warned=None if warned is None else _time(warned),
             report_of=None if report_of is None else QueueId(read_text(report_of)),
         )
-    except _UNREADABLE as reason:
+    except UNREADABLE as reason:
         msg = f"{type(reason).__name__}: {reason}"
         raise CorruptEntry(msg) from reason
 

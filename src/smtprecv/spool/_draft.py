@@ -6,6 +6,7 @@ Its one rule: nothing is left of a message that was not accepted, however it end
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import Protocol, final
 
 import trio
@@ -15,12 +16,22 @@ from smtprecv.message import Client, Message, QueueId
 from smtprecv.protocol import Envelope
 from smtprecv.spool._body import ArrivingBody, BodyFile, StoredBody
 from smtprecv.spool._entry import Entry, Standing
+from smtprecv.spool._tried import Tried
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message, and the attempt that it came of."""
+
+    entry: Entry
+    tried: Tried | None
 
 
 class Acceptance(Protocol):
     """What a draft needs of its spool."""
 
-    async def accept(self, entry: Entry, body: StoredBody, outcome: Entry | None = None) -> bool:
+    async def accept(self, entry: Entry, body: StoredBody, outcome: Outcome | None = None) -> bool:
         """Make a message durable, with the outcome that it reports; False if that could not be recorded any more."""
         ...
 
@@ -63,10 +74,15 @@ class ArrivingDraft:
         return await self._commit(client, envelope, received, None)
 
     async def commit_report(
-        self, outcome: Entry, client: Client, envelope: Envelope, received: dt.datetime
+        self,
+        outcome: Entry,
+        client: Client,
+        envelope: Envelope,
+        received: dt.datetime,
+        tried: Tried | None = None,
     ) -> Entry | None:
         """Accept the message as a report of ``outcome``, and record that."""
-        entry = await self._commit(client, envelope, received, outcome)
+        entry = await self._commit(client, envelope, received, Outcome(outcome, tried))
         return entry if self._is_accepted else None
 
     async def abort(self) -> None:
@@ -76,11 +92,13 @@ class ArrivingDraft:
         self._is_over = True
         await self._body.discard()
 
-    async def _commit(self, client: Client, envelope: Envelope, received: dt.datetime, outcome: Entry | None) -> Entry:
+    async def _commit(
+        self, client: Client, envelope: Envelope, received: dt.datetime, outcome: Outcome | None
+    ) -> Entry:
         try:
             body = await self._body.finish()
             standings = tuple(Standing(recipient) for recipient in envelope.recipients)
-            report_of = None if outcome is None else outcome.queue_id
+            report_of = None if outcome is None else outcome.entry.queue_id
             size = self._body.size
             entry = Entry(
                 self._queue_id, received, client, envelope, size, standings, due=received, report_of=report_of
@@ -90,7 +108,7 @@ class ArrivingDraft:
             await self.abort()
         return entry
 
-    async def _accept(self, entry: Entry, body: StoredBody, outcome: Entry | None) -> None:
+    async def _accept(self, entry: Entry, body: StoredBody, outcome: Outcome | None) -> None:
         try:
             self._is_accepted = await self._spool.accept(entry, body, outcome)
         except (SpoolFull, trio.Cancelled):

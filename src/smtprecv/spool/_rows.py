@@ -16,6 +16,7 @@ from typing import Final, final
 
 from smtprecv.errors import CorruptEntry
 from smtprecv.message import QueueId
+from smtprecv.spool import _journal as journal
 from smtprecv.spool._body import BodyFile, StoredBody
 from smtprecv.spool._codec import (
     ENTRY_COLUMNS,
@@ -30,6 +31,7 @@ from smtprecv.spool._entry import Entry
 from smtprecv.spool._failure import reason
 from smtprecv.spool._fields import read_number
 from smtprecv.spool._queue_id import is_body_file
+from smtprecv.spool._tried import Tried
 
 _log: Final = logging.getLogger("smtprecv.spool")
 
@@ -47,6 +49,10 @@ _INSERT_RECIPIENT: Final = (
     f"INSERT INTO smtprecv_recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
 _SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM smtprecv_recipient WHERE message = ? ORDER BY position"
+_SELECT_CLAIMED: Final = (
+    "SELECT number, body_file, EXISTS (SELECT 1 FROM smtprecv_attempt WHERE message = number)"
+    " FROM smtprecv_message WHERE id = ? AND owner = ?"
+)
 _SET_ASIDE: Final = (
     f"INSERT INTO smtprecv_corrupt ({_KEPT_COLUMNS}, reason)"
     f" SELECT {_KEPT_COLUMNS}, ? FROM smtprecv_message WHERE number = ?"
@@ -81,14 +87,19 @@ def _insert_standings(connection: sqlite3.Connection, number: object, entry: Ent
     )
 
 
-def update(connection: sqlite3.Connection, entry: Entry, owner: str) -> StoredBody | None:
+def update(connection: sqlite3.Connection, entry: Entry, owner: str, tried: Tried | None) -> StoredBody | None:
     """Store what became of a message and end its claim; remove it if it is done, and give the body that it had."""
-    query = "SELECT number, body_file FROM smtprecv_message WHERE id = ? AND owner = ?"
-    row = connection.execute(query, (entry.queue_id, owner)).fetchone()
+    row = connection.execute(_SELECT_CLAIMED, (entry.queue_id, owner)).fetchone()
     if row is None:
         _log.warning("%s is not claimed here: its outcome was not recorded", entry.queue_id)
         return None
-    return _put(connection, row[0], row[1], None if entry.is_done else entry)
+    number, body_file, has_journal = row
+    if entry.is_done:
+        return _remove(connection, number, body_file, has_journal=has_journal)
+    if tried is not None:
+        journal.add(connection, number, tried)
+    _put(connection, number, entry)
+    return None
 
 
 def change(
@@ -101,7 +112,9 @@ def change(
         for row, before in ((each, entry) for each in rows for entry in _readable(connection, each)):
             after = change_entry(before)
             after = None if after is None or after.is_done else after
-            body = None if after is before else _put(connection, row[0], row[1], after)
+            body = _remove(connection, row[0], row[1], has_journal=True) if after is None else None
+            if after is not None and after is not before:
+                _put(connection, row[0], after)
             changes.append((before, after, body))
     return changes
 
@@ -122,17 +135,21 @@ def count(connection: sqlite3.Connection) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _put(connection: sqlite3.Connection, number: object, body_file: object, entry: Entry | None) -> StoredBody | None:
-    """Store an entry in the place of another, claimed by nobody; for None remove it, and give the body that it had."""
-    if entry is None:
-        for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
-            connection.execute(f"DELETE FROM smtprecv_{table} WHERE {column} = ?", (number,))
-        return BodyFile(body_file) if is_body_file(body_file) else b""
+def _remove(connection: sqlite3.Connection, number: object, body_file: object, *, has_journal: bool) -> StoredBody:
+    """Remove a message, and give the body that it had."""
+    if has_journal:
+        journal.remove(connection, number)
+    for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
+        connection.execute(f"DELETE FROM smtprecv_{table} WHERE {column} = ?", (number,))
+    return BodyFile(body_file) if is_body_file(body_file) else b""
+
+
+def _put(connection: sqlite3.Connection, number: object, entry: Entry) -> None:
+    """Store an entry in the place of another, claimed by nobody."""
     connection.execute(_UPDATE_MESSAGE, (*entry_row(entry), number))
     # A redirect changes how many recipients there are.
     connection.execute("DELETE FROM smtprecv_recipient WHERE message = ?", (number,))
     _insert_standings(connection, number, entry)
-    return None
 
 
 def is_claimed(connection: sqlite3.Connection, queue_id: QueueId, owner: str) -> bool:
@@ -171,6 +188,7 @@ def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int)
             body_of(connection, bodies, number, body_file, entry_of(connection, number, columns).size)
         except CorruptEntry as error:
             found.append(f"{columns[0]}: {error}")
+        found += [f"{columns[0]}: {fault}" for fault in journal.faults(connection, number)]
     return found, number
 
 

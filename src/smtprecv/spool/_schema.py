@@ -88,6 +88,20 @@ MIGRATIONS: Final[Sequence[Migration]] = (
         "CREATE INDEX smtprecv_due ON smtprecv_message (priority, due) WHERE owner IS NULL AND held = 0",
         "CREATE INDEX smtprecv_owner ON smtprecv_message (owner) WHERE owner IS NOT NULL",
     ),
+    (
+        f"""
+        CREATE TABLE smtprecv_attempt (
+            message INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            started INTEGER NOT NULL,
+            took INTEGER NOT NULL,
+            recipients INTEGER NOT NULL,
+            answers TEXT NOT NULL,
+            error TEXT,
+            PRIMARY KEY (message, position)
+        ) WITHOUT ROWID {_AND_STRICT}
+        """,
+    ),
 )
 """The migration at index n makes a database of version n one of version n + 1."""
 

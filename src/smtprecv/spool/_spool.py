@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias, final
 from smtprecv.message import Client, Message, QueueId
 from smtprecv.protocol import Envelope
 from smtprecv.spool._entry import Entry
+from smtprecv.spool._tried import Tried
 
 
 @final
@@ -69,7 +70,12 @@ class Draft(Protocol):
         ...
 
     async def commit_report(
-        self, outcome: Entry, client: Client, envelope: Envelope, received: dt.datetime
+        self,
+        outcome: Entry,
+        client: Client,
+        envelope: Envelope,
+        received: dt.datetime,
+        tried: Tried | None = None,
     ) -> Entry | None:
         """Accept the message as a report of ``outcome``, in the very transaction that records that, as ``record`` does.
 
@@ -124,8 +130,10 @@ class Spool(Protocol):
         """
         ...
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
         """Store what became of a claimed message and end the claim; a message that is done is removed.
+
+        ``tried`` is the attempt that it came of: it is added to the journal of the message.
 
         SpoolError: nothing changed, the claim stands; record again. The same entry may be
         recorded unchanged, which only ends the claim. A message that is not claimed here stays as it is.
@@ -155,6 +163,13 @@ class Spool(Protocol):
 
     async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
         """Give the entries of these messages, by queue id, as far as they are there."""
+        ...
+
+    async def journal(self, queue_id: QueueId) -> Sequence[Tried]:
+        """Give what was recorded of the attempts to deliver a message, the oldest first; nothing if it is not there.
+
+        It has a bound: the latest 100 attempts are kept, and they go with the message.
+        """
         ...
 
     async def count(self) -> int:

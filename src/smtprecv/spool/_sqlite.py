@@ -23,12 +23,13 @@ import trio
 from smtprecv.errors import SpoolError, SpoolUnusable
 from smtprecv.message import Message, QueueId
 from smtprecv.spool import _claims as claims
+from smtprecv.spool import _journal as journal
 from smtprecv.spool import _rows as rows
 from smtprecv.spool._bell import Bell, bell_path, ring_all
 from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
 from smtprecv.spool._codec import number_time, time_number
 from smtprecv.spool._database import connect
-from smtprecv.spool._draft import ArrivingDraft
+from smtprecv.spool._draft import ArrivingDraft, Outcome
 from smtprecv.spool._entry import Entry
 from smtprecv.spool._failure import FAILURES, reason
 from smtprecv.spool._folder import Folder, Room
@@ -40,6 +41,7 @@ from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
 from smtprecv.spool._thread import Begun, RunInThread, Threads
+from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
@@ -192,9 +194,9 @@ class SqliteSpool:
         bodies, owner = self._folder.bodies, self._owner.id
         return await self._claimed(lambda work: claims.claim_named(work.connection, bodies, owner, queue_ids))
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
-        await self._writer.run(Rank.RECORD, partial(self._record, entry))
+        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried)))
 
     async def next_due(self) -> dt.datetime | None:
         """Give the earliest time at which an unclaimed message is due."""
@@ -234,6 +236,10 @@ class SqliteSpool:
         """Give the entries of these messages, as far as they are there."""
         return await self._writer.run(Rank.READ, lambda work: rows.find(work.connection, queue_ids))
 
+    async def journal(self, queue_id: QueueId) -> Sequence[Tried]:
+        """Give the latest attempts of a message."""
+        return await self._writer.run(Rank.READ, lambda work: journal.attempts(work.connection, queue_id))
+
     async def count(self) -> int:
         """Give the number of messages."""
         return await self._writer.run(Rank.READ, lambda work: rows.count(work.connection))
@@ -254,14 +260,13 @@ class SqliteSpool:
         def work(transaction: Transaction) -> list[tuple[Entry, Entry | None]]:
             changes = rows.change(transaction.connection, queue_ids, change)
             for _, _, body in changes:
-                if isinstance(body, BodyFile):
-                    transaction.after_commit(partial(self._remove_body, body))
+                self._remove_body(body, transaction)
             transaction.after_commit(lambda _: ring_all(self._folder.owners))
             return [(before, after) for before, after, _ in changes]
 
         return await self._writer.run(Rank.RECORD, work)
 
-    async def accept(self, entry: Entry, body: StoredBody, outcome: Entry | None = None) -> bool:
+    async def accept(self, entry: Entry, body: StoredBody, outcome: Outcome | None = None) -> bool:
         """Insert a message, claimed at birth if there is room for it among the fresh mail, and record an outcome."""
         fresh = self._fresh if self._fresh is not None and self._fresh.has_reserved() else None
         owner = None if fresh is None else self._owner.id
@@ -296,17 +301,16 @@ class SqliteSpool:
 
         self._writer.after_next_commit(step)
 
-    def _record(self, entry: Entry, transaction: Transaction) -> None:
-        body = rows.update(transaction.connection, entry, self._owner.id)
-        if isinstance(body, BodyFile):
-            transaction.after_commit(lambda _: self._bodies.remove(body.name))
+    def _record(self, outcome: Outcome, transaction: Transaction) -> None:
+        body = rows.update(transaction.connection, outcome.entry, self._owner.id, outcome.tried)
+        self._remove_body(body, transaction)
 
-    async def _insert(self, stored: rows.StoredEntry, owner: str | None, outcome: Entry | None) -> bool:
+    async def _insert(self, stored: rows.StoredEntry, owner: str | None, outcome: Outcome | None) -> bool:
         """Add a message, with the outcome that it reports: both, or neither."""
 
         def work(transaction: Transaction) -> bool:
             if outcome is not None:
-                is_claimed = rows.is_claimed(transaction.connection, outcome.queue_id, self._owner.id)
+                is_claimed = rows.is_claimed(transaction.connection, outcome.entry.queue_id, self._owner.id)
                 self._record(outcome, transaction)
                 if not is_claimed:
                     return False
@@ -336,8 +340,9 @@ class SqliteSpool:
             _log.warning("%s stay claimed until the spool works again: %s", ", ".join(queue_ids), error)
             self._writer.insist(Rank.RECORD, work)
 
-    def _remove_body(self, body: BodyFile, _: sqlite3.Connection) -> None:
-        self._bodies.remove(body.name)
+    def _remove_body(self, body: StoredBody | None, transaction: Transaction) -> None:
+        if isinstance(body, BodyFile):
+            transaction.after_commit(lambda _: self._bodies.remove(body.name))
 
     def _leave(self) -> None:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""

@@ -47,7 +47,7 @@ def _database(connection: sqlite3.Connection) -> list[str]:
     query = "SELECT id, reason FROM smtprecv_corrupt ORDER BY number"
     aside: list[tuple[object, object]] = connection.execute(query).fetchall()
     faults += [f"{queue_id}: set aside: {why}" for queue_id, why in aside]
-    for table in ("recipient", "body"):
+    for table in ("recipient", "body", "attempt"):
         count: object = connection.execute(_STRAY.format(table)).fetchone()[0]
         faults += [f"the database: {count} rows of {table} belong to no message"] if count else []
     return faults

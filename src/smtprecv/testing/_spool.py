@@ -15,6 +15,7 @@ import trio
 
 from smtprecv.message import QueueId
 from smtprecv.spool import Claim, Entry, Spool, all_entries
+from smtprecv.testing._journal import check_journal
 from smtprecv.testing._reports import check_report
 from smtprecv.testing._sample import (
     ENVELOPE,
@@ -320,6 +321,7 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     _check_priority,
     _check_record,
     check_report,
+    check_journal,
     _check_stray_record,
     *STEERING_CHECKS,
     _check_listing,
