@@ -56,6 +56,7 @@ from smtprecv.server._limits import Doorkeeper
 from smtprecv.server._patience import Patience
 from smtprecv.server._role import Service
 from smtprecv.server._tls import secure
+from smtprecv.server._transport import close_at_once
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -125,7 +126,7 @@ class Dialogue:
             await self._say_farewell(_TROUBLE)
         finally:
             await self._answers.close()
-            await trio.aclose_forcefully(self._stream)
+            await close_at_once(self._stream)
 
     @property
     def session_id(self) -> SessionId:
