@@ -34,7 +34,7 @@ async def accept_all(
     """
     # Another descriptor for the same socket, as the standard library has it: Trio's accepts one in a turn.
     with socket.socket(listening.family, listening.type, listening.proto, os.dup(listening.fileno())) as own:
-        own.setblocking(False)
+        own.settimeout(0)
         try:
             while True:
                 await trio.lowlevel.wait_readable(own)
@@ -59,6 +59,6 @@ def _accept_waiting(
                 raise
             _log.error("accepting connections pauses: %s", os.strerror(error.errno or 0))
             return _PAUSE
-        connected.setblocking(False)
+        connected.settimeout(0)
         nursery.start_soon(handle, SocketTransport(connected))
     return 0.0

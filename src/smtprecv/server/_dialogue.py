@@ -56,7 +56,7 @@ from smtprecv.server._limits import Doorkeeper
 from smtprecv.server._patience import Patience
 from smtprecv.server._role import Service
 from smtprecv.server._tls import secure
-from smtprecv.server._transport import close_at_once
+from smtprecv.server._transport import SocketTransport, close_at_once
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -69,6 +69,8 @@ _FLUSH_TIME: Final = 5.0
 """Seconds for which they may wait: a client whose group is answered slowly must see that it is."""
 _PROMISE_TIMEOUT: Final = 10.0
 """Seconds for which a cancellation waits until a client has been told that its message is accepted."""
+_SLACK: Final = 0.01
+"""The part of ``idle_timeout`` by which a dialogue may end too late."""
 _FAREWELL_TIMEOUT: Final = 1.0
 """Seconds for the last words to a client, and for it to hear them."""
 
@@ -98,6 +100,8 @@ class Dialogue:
         self._connection = Connection(self._config)
         self._answers = Answers(self._connection, client, service, doorkeeper)
         self._scope = trio.CancelScope()
+        self._ends = self._scope.deadline
+        self._slack = service.limits.idle_timeout * _SLACK
         self._patience = Patience(service.limits, trio.current_time())
         self._farewell = _IDLE
         self._unsent = bytearray()
@@ -164,7 +168,7 @@ class Dialogue:
     async def _secure(self) -> Tls:
         """Put the stream into TLS; what was to be said in clear is said."""
         assert self._service.tls is not None, "TLS is offered only where there is a certificate"
-        self._scope.deadline = self._patience.begin(trio.current_time())
+        self._move_deadline()
         self._is_shaking_hands = True
         self._secured, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
         self._stream = self._secured
@@ -177,7 +181,7 @@ class Dialogue:
 
     async def _is_patient(self) -> bool:
         """Say whether the client waits for the greeting (RFC 5321 section 4.3.1); who does not reads no replies."""
-        self._scope.deadline = self._patience.begin(trio.current_time())
+        self._move_deadline()
         if self._limits.greet_delay:
             with trio.move_on_after(self._limits.greet_delay):
                 if not await self._stream.receive_some(_READ_SIZE):
@@ -190,13 +194,13 @@ class Dialogue:
     async def _converse(self) -> None:
         """Answer the client until the session is over, or until it is time for a farewell."""
         while self._connection.state is not State.CLOSED:
-            if self._is_over():
+            if (self._errors or self._is_draining) and self._is_over():
                 return
             event = self._connection.next_event()
             if isinstance(event, Signal):
                 await self._read()
-            else:
-                await self._respond(event)
+                continue
+            await self._respond(event)
             if self._connection.state is State.TLS:
                 self._go_on(self._connection.secured(await self._secure()))
         await self._flush()
@@ -228,8 +232,11 @@ class Dialogue:
         # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
         if delay and not self._tells_of_commit:
             await trio.sleep(delay)
-        if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
+        if type(event) in ENDS_GROUP:
             await self._flush()
+        elif len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
+            await self._flush()
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _judge(self, event: Event, reply: Reply) -> float:
         """Count what the client does wrong, and what it does for nothing; give the seconds that its reply waits."""
@@ -253,22 +260,26 @@ class Dialogue:
 
     async def _read(self) -> None:
         """Send what is due, and wait for the client."""
-        await self._flush()
+        if self._unsent:
+            await self._flush()
+        else:
+            self._flushed_at = trio.current_time()
         self._is_idle = True
         octets = await self._stream.receive_some(_READ_SIZE)
         self._is_idle = False
-        self._scope.deadline = self._patience.received(trio.current_time(), len(octets))
+        self._end_by(self._patience.received(trio.current_time(), len(octets)))
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        self._flushed_at = trio.current_time()
+        self._flushed_at = self._move_deadline()
         if not self._unsent:
             return
-        self._move_deadline()
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
-        if self._tells_of_commit:
+        if isinstance(self._stream, SocketTransport) and self._stream.has_sent(self._unsent):
+            self._tells_of_commit = False
+        elif self._tells_of_commit:
             with trio.move_on_after(_PROMISE_TIMEOUT, shield=True) as scope:
                 await self._stream.send_all(self._unsent)
             if scope.cancelled_caught:
@@ -284,8 +295,13 @@ class Dialogue:
     def _move_deadline(self) -> float:
         """Begin the limit of a request anew, and give the time."""
         now = trio.current_time()
-        self._scope.deadline = self._patience.begin(now)
+        self._end_by(self._patience.begin(now))
         return now
+
+    def _end_by(self, deadline: float) -> None:
+        """Let the dialogue end at this time, or a little later: to move the scope's deadline costs more than a line."""
+        if not deadline <= self._ends <= deadline + self._slack:
+            self._ends = self._scope.deadline = deadline + self._slack
 
     async def _say_farewell(self, reply: Reply) -> None:
         """Send what is due and a last reply, and let the client hear it, for a second at most.

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, TypeVar, final
 
@@ -295,7 +295,12 @@ def _client_of(stream: trio.abc.Stream) -> Client:
 def _end(name: tuple[str, int]) -> tuple[IPv4Address | IPv6Address, int]:
     """Give one end of a connection; a mapped address is the IPv4 address that it stands for."""
     host, port, *_ = name
-    return unmapped(ip_address(host.partition("%")[0])), port
+    return _address(host), port
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address:
+    return unmapped(ip_address(host.partition("%")[0]))
 
 
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})

@@ -21,8 +21,8 @@ _READ_SIZE: Final = 65536
 class SocketTransport(trio.abc.HalfCloseableStream):
     """A connected, non-blocking stream socket as a stream, for one task.
 
-    BrokenResourceError where the connection is lost; ClosedResourceError once it is closed. Cancelled, it does not
-    tell how much was sent.
+    BrokenResourceError where the connection is lost; ClosedResourceError once it is closed. Cancelled, ``send_all``
+    does not tell how much was sent.
     """
 
     __slots__ = ("socket",)
@@ -31,16 +31,22 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         """Take over the socket."""
         self.socket: Final = connected
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send octets."""
+    def has_sent(self, octets: bytearray) -> bool:
+        """Send what the kernel takes at once, and leave the rest in ``octets``; True if there is none."""
         try:
-            sent = self.socket.send(data)
+            sent = self.socket.send(octets)
         except BlockingIOError:
-            sent = 0
+            return False
         except OSError as error:
             self._lose(error)
-        if sent < len(data):
-            await self._send_rest(data, sent)
+        del octets[:sent]
+        return not octets
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send octets."""
+        octets = bytearray(data)
+        while not self.has_sent(octets):
+            await trio.lowlevel.wait_writable(self.socket)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes octets."""
@@ -77,17 +83,6 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         if self.socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
-
-    async def _send_rest(self, data: bytes | bytearray | memoryview, sent: int) -> None:
-        with memoryview(data) as octets:
-            while sent < len(octets):
-                await trio.lowlevel.wait_writable(self.socket)
-                try:
-                    sent += self.socket.send(octets[sent:])
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    self._lose(error)
 
     def _demand_open(self) -> None:
         if self.socket.fileno() < 0:
