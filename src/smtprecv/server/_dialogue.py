@@ -31,17 +31,14 @@ from smtprecv.protocol import (
     Auth,
     AuthResponse,
     Connection,
-    EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
     Event,
     Expn,
     Hello,
     Help,
-    Mail,
     MailData,
     Noop,
-    Rcpt,
     Rejected,
     Reply,
     Rset,
@@ -54,6 +51,7 @@ from smtprecv.protocol import (
 from smtprecv.server._answers import Answers
 from smtprecv.server._limits import Doorkeeper
 from smtprecv.server._patience import Patience
+from smtprecv.server._refused import is_redacted, subject
 from smtprecv.server._role import Service
 from smtprecv.server._tls import secure
 from smtprecv.server._transport import SocketTransport, close_at_once
@@ -61,8 +59,6 @@ from smtprecv.server._transport import SocketTransport, close_at_once
 _log: Final = logging.getLogger("smtprecv.server")
 
 _READ_SIZE: Final = 65536
-_LOGGED_SIZE: Final = 100
-"""Octets of a refused command line that the log shows."""
 _FLUSH_SIZE: Final = 2048
 """Octets of replies that may wait for the end of a pipelined group. To send is also to let others run."""
 _FLUSH_TIME: Final = 5.0
@@ -91,6 +87,7 @@ class Dialogue:
 
     def __init__(self, stream: trio.abc.Stream, client: Client, service: Service, doorkeeper: Doorkeeper) -> None:
         """Prepare a dialogue with ``client`` over ``stream``; ``run`` holds it."""
+        self._transport: Final = stream
         self._stream = stream
         self._secured: trio.SSLStream[trio.abc.Stream] | None = None
         self._service = service
@@ -130,7 +127,7 @@ class Dialogue:
             await self._say_farewell(_TROUBLE)
         finally:
             await self._answers.close()
-            await close_at_once(self._stream)
+            await close_at_once(self._transport)
 
     @property
     def session_id(self) -> SessionId:
@@ -260,10 +257,7 @@ class Dialogue:
 
     async def _read(self) -> None:
         """Send what is due, and wait for the client."""
-        if self._unsent:
-            await self._flush()
-        else:
-            self._flushed_at = trio.current_time()
+        await self._flush()
         self._is_idle = True
         octets = await self._stream.receive_some(_READ_SIZE)
         self._is_idle = False
@@ -271,9 +265,10 @@ class Dialogue:
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        self._flushed_at = self._move_deadline()
         if not self._unsent:
+            self._flushed_at = trio.current_time()
             return
+        self._flushed_at = self._move_deadline()
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
@@ -335,31 +330,9 @@ class Dialogue:
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client
-        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and _is_redacted(event))
+        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and is_redacted(event))
         self._was_refused_auth = self._was_refused_auth or is_of_auth
         # Who does not listen goes on with the user and the password, which are no commands then.
         if self._was_refused_auth and reply.code == 500:
             event = Rejected(b"", reply)
-        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, _subject(event), reply)
-
-
-def _is_redacted(refused: Rejected) -> bool:
-    """Say whether the core left nothing of a line but that it was of AUTH."""
-    return refused.line.upper() in {b"", b"AUTH"}
-
-
-def _subject(event: Event) -> str:
-    """Name what was refused, in ASCII and without control characters."""
-    match event:
-        case Rejected(line):
-            return ascii(line[:_LOGGED_SIZE])[1:]
-        case Mail(reverse_path):
-            return ascii(f"MAIL <{reverse_path}>")[1:-1]
-        case Rcpt(forward_path):
-            return ascii(f"RCPT <{forward_path}>")[1:-1]
-        case Auth() | AuthResponse():
-            return "AUTH"
-        case EndOfMailData() | EndOfChunk():
-            return "the message"
-        case _:
-            return type(event).__name__.upper()
+        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, subject(event), reply)

@@ -95,10 +95,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
 
 async def close_at_once(stream: trio.abc.Stream) -> None:
-    """Close a stream without another word, inside TLS too; done when cancelled."""
-    if isinstance(stream, trio.SSLStream):
-        transport: trio.abc.Stream = stream.transport_stream
-        stream = transport
+    """Close a stream without another word; done when cancelled, too."""
     if isinstance(stream, SocketTransport):
         stream.close()
     else:
