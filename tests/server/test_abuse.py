@@ -151,7 +151,7 @@ async def test_a_slow_and_steady_client_passes(autojump_clock: trio.testing.Mock
 
 async def test_slow_chunks_do_not_outlast_the_session(autojump_clock: trio.testing.MockClock) -> None:
     """A chunk of one octet now and then is a request like any other: the session's own end stands."""
-    async with dialogue(Memory(), limits=Limits(session_timeout=1000)) as (peer, _):
+    async with dialogue(Memory(), limits=Limits(session_timeout=990)) as (peer, _):
         await peer.open_transaction()
         began = trio.current_time()
         reply = ""

@@ -163,7 +163,7 @@ async def test_a_silent_client_is_told_421_after_the_idle_limit(autojump_clock: 
         began = trio.current_time()
         reply = await peer.reply()
 
-        assert trio.current_time() - began == pytest.approx(300)
+        assert 300 <= trio.current_time() - began <= 303
         assert reply == "421 4.4.2 timeout, closing connection"
         assert await peer.hear() == ""
 
@@ -177,7 +177,7 @@ async def test_slow_commands_do_not_hold_a_session_for_ever(autojump_clock: trio
             await trio.sleep(250)
             reply = await peer.ask("NOOP") if trio.current_time() - began < 1000 else await peer.reply()
 
-        assert trio.current_time() - began == pytest.approx(1000)
+        assert 1000 <= trio.current_time() - began <= 1003
 
 
 async def test_mail_data_in_drops_does_not_hold_a_session_for_ever(autojump_clock: trio.testing.MockClock) -> None:
@@ -535,7 +535,7 @@ async def test_a_hook_that_hangs_ends_with_the_idle_limit(autojump_clock: trio.t
 
         assert (await peer.ask("MAIL FROM:<a@b.example>")).startswith("421 4.4.2")
 
-        assert trio.current_time() - began == pytest.approx(300)
+        assert 300 <= trio.current_time() - began <= 303
 
 
 async def test_a_slow_policy_is_not_the_clients_idleness(autojump_clock: trio.testing.MockClock) -> None:

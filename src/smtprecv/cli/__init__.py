@@ -88,7 +88,7 @@ def _configure_output(level: int, handler: logging.Handler) -> None:
     """Log by this handler; let no character that the terminal lacks end the command."""
     logging.basicConfig(level=level, handlers=[handler])
     # Ten times a second, for as long as there are no file descriptors left.
-    logging.getLogger("trio.serve_listeners").addFilter(Sparing(_SPARING_TIME))
+    logging.getLogger("smtprecv.server.accept").addFilter(Sparing(_SPARING_TIME))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -27,6 +27,9 @@ class Severity(Enum):
     PERMANENT = 5
 
 
+_SEVERITIES: Final = {severity.value: severity for severity in Severity}
+
+
 @final
 class EnhancedStatus(NamedTuple):
     """An enhanced mail system status code (RFC 3463 section 2)."""
@@ -74,7 +77,7 @@ class Reply:
     @property
     def severity(self) -> Severity:
         """The class of the reply, by its first digit."""
-        return Severity(self.code // 100)
+        return _SEVERITIES[self.code // 100]
 
     @property
     def is_ok(self) -> bool:

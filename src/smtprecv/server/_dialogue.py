@@ -31,17 +31,14 @@ from smtprecv.protocol import (
     Auth,
     AuthResponse,
     Connection,
-    EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
     Event,
     Expn,
     Hello,
     Help,
-    Mail,
     MailData,
     Noop,
-    Rcpt,
     Rejected,
     Reply,
     Rset,
@@ -54,20 +51,22 @@ from smtprecv.protocol import (
 from smtprecv.server._answers import Answers
 from smtprecv.server._limits import Doorkeeper
 from smtprecv.server._patience import Patience
+from smtprecv.server._refused import is_redacted, subject
 from smtprecv.server._role import Service
 from smtprecv.server._tls import secure
+from smtprecv.server._transport import SocketTransport, close_at_once
 
 _log: Final = logging.getLogger("smtprecv.server")
 
 _READ_SIZE: Final = 65536
-_LOGGED_SIZE: Final = 100
-"""Octets of a refused command line that the log shows."""
 _FLUSH_SIZE: Final = 2048
 """Octets of replies that may wait for the end of a pipelined group. To send is also to let others run."""
 _FLUSH_TIME: Final = 5.0
 """Seconds for which they may wait: a client whose group is answered slowly must see that it is."""
 _PROMISE_TIMEOUT: Final = 10.0
 """Seconds for which a cancellation waits until a client has been told that its message is accepted."""
+_SLACK: Final = 0.01
+"""The part of ``idle_timeout`` by which a dialogue may end too late."""
 _FAREWELL_TIMEOUT: Final = 1.0
 """Seconds for the last words to a client, and for it to hear them."""
 
@@ -88,6 +87,7 @@ class Dialogue:
 
     def __init__(self, stream: trio.abc.Stream, client: Client, service: Service, doorkeeper: Doorkeeper) -> None:
         """Prepare a dialogue with ``client`` over ``stream``; ``run`` holds it."""
+        self._transport: Final = stream
         self._stream = stream
         self._secured: trio.SSLStream[trio.abc.Stream] | None = None
         self._service = service
@@ -97,6 +97,8 @@ class Dialogue:
         self._connection = Connection(self._config)
         self._answers = Answers(self._connection, client, service, doorkeeper)
         self._scope = trio.CancelScope()
+        self._ends = self._scope.deadline
+        self._slack = service.limits.idle_timeout * _SLACK
         self._patience = Patience(service.limits, trio.current_time())
         self._farewell = _IDLE
         self._unsent = bytearray()
@@ -125,7 +127,7 @@ class Dialogue:
             await self._say_farewell(_TROUBLE)
         finally:
             await self._answers.close()
-            await trio.aclose_forcefully(self._stream)
+            await close_at_once(self._transport)
 
     @property
     def session_id(self) -> SessionId:
@@ -163,7 +165,7 @@ class Dialogue:
     async def _secure(self) -> Tls:
         """Put the stream into TLS; what was to be said in clear is said."""
         assert self._service.tls is not None, "TLS is offered only where there is a certificate"
-        self._scope.deadline = self._patience.begin(trio.current_time())
+        self._move_deadline()
         self._is_shaking_hands = True
         self._secured, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
         self._stream = self._secured
@@ -176,7 +178,7 @@ class Dialogue:
 
     async def _is_patient(self) -> bool:
         """Say whether the client waits for the greeting (RFC 5321 section 4.3.1); who does not reads no replies."""
-        self._scope.deadline = self._patience.begin(trio.current_time())
+        self._move_deadline()
         if self._limits.greet_delay:
             with trio.move_on_after(self._limits.greet_delay):
                 if not await self._stream.receive_some(_READ_SIZE):
@@ -189,13 +191,13 @@ class Dialogue:
     async def _converse(self) -> None:
         """Answer the client until the session is over, or until it is time for a farewell."""
         while self._connection.state is not State.CLOSED:
-            if self._is_over():
+            if (self._errors or self._is_draining) and self._is_over():
                 return
             event = self._connection.next_event()
             if isinstance(event, Signal):
                 await self._read()
-            else:
-                await self._respond(event)
+                continue
+            await self._respond(event)
             if self._connection.state is State.TLS:
                 self._go_on(self._connection.secured(await self._secure()))
         await self._flush()
@@ -227,8 +229,11 @@ class Dialogue:
         # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
         if delay and not self._tells_of_commit:
             await trio.sleep(delay)
-        if type(event) in ENDS_GROUP or len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
+        if type(event) in ENDS_GROUP:
             await self._flush()
+        elif len(self._unsent) > _FLUSH_SIZE or now - self._flushed_at > _FLUSH_TIME:
+            await self._flush()
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _judge(self, event: Event, reply: Reply) -> float:
         """Count what the client does wrong, and what it does for nothing; give the seconds that its reply waits."""
@@ -256,18 +261,20 @@ class Dialogue:
         self._is_idle = True
         octets = await self._stream.receive_some(_READ_SIZE)
         self._is_idle = False
-        self._scope.deadline = self._patience.received(trio.current_time(), len(octets))
+        self._end_by(self._patience.received(trio.current_time(), len(octets)))
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        self._flushed_at = trio.current_time()
         if not self._unsent:
+            self._flushed_at = trio.current_time()
             return
-        self._move_deadline()
+        self._flushed_at = self._move_deadline()
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_sending = True
-        if self._tells_of_commit:
+        if isinstance(self._stream, SocketTransport) and self._stream.has_sent(self._unsent):
+            self._tells_of_commit = False
+        elif self._tells_of_commit:
             with trio.move_on_after(_PROMISE_TIMEOUT, shield=True) as scope:
                 await self._stream.send_all(self._unsent)
             if scope.cancelled_caught:
@@ -283,8 +290,13 @@ class Dialogue:
     def _move_deadline(self) -> float:
         """Begin the limit of a request anew, and give the time."""
         now = trio.current_time()
-        self._scope.deadline = self._patience.begin(now)
+        self._end_by(self._patience.begin(now))
         return now
+
+    def _end_by(self, deadline: float) -> None:
+        """Let the dialogue end at this time, or a little later: to move the scope's deadline costs more than a line."""
+        if not deadline <= self._ends <= deadline + self._slack:
+            self._ends = self._scope.deadline = deadline + self._slack
 
     async def _say_farewell(self, reply: Reply) -> None:
         """Send what is due and a last reply, and let the client hear it, for a second at most.
@@ -318,31 +330,9 @@ class Dialogue:
 
     def _log_refusal(self, event: Event, reply: Reply) -> None:
         client = self._answers.client
-        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and _is_redacted(event))
+        is_of_auth = isinstance(event, Auth | AuthResponse) or (isinstance(event, Rejected) and is_redacted(event))
         self._was_refused_auth = self._was_refused_auth or is_of_auth
         # Who does not listen goes on with the user and the password, which are no commands then.
         if self._was_refused_auth and reply.code == 500:
             event = Rejected(b"", reply)
-        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, _subject(event), reply)
-
-
-def _is_redacted(refused: Rejected) -> bool:
-    """Say whether the core left nothing of a line but that it was of AUTH."""
-    return refused.line.upper() in {b"", b"AUTH"}
-
-
-def _subject(event: Event) -> str:
-    """Name what was refused, in ASCII and without control characters."""
-    match event:
-        case Rejected(line):
-            return ascii(line[:_LOGGED_SIZE])[1:]
-        case Mail(reverse_path):
-            return ascii(f"MAIL <{reverse_path}>")[1:-1]
-        case Rcpt(forward_path):
-            return ascii(f"RCPT <{forward_path}>")[1:-1]
-        case Auth() | AuthResponse():
-            return "AUTH"
-        case EndOfMailData() | EndOfChunk():
-            return "the message"
-        case _:
-            return type(event).__name__.upper()
+        _log.info("%s: %s: refused %s: %s", client.session_id, client.address, subject(event), reply)

@@ -55,7 +55,7 @@ class Limits:
     Time. ``idle_timeout``: for one request of a client, from the moment that the server waits for it (RFC 5321
     section 4.5.3.2.7: at least 5 minutes), and ``1 / min_data_rate`` more for each octet. ``session_timeout``: for
     a whole session. ``handshake_timeout``: for TLS to begin. ``greet_delay``: how long the server listens for
-    a client that talks before the banner.
+    a client that talks before the banner. A session may last a hundredth of ``idle_timeout`` longer than these say.
     """
 
     max_connections: int = 1000

@@ -7,9 +7,9 @@ import math
 import secrets
 import socket
 import ssl
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, TypeVar, final
 
@@ -19,6 +19,7 @@ from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, SessionId
 from smtprecv.policy import Policy
 from smtprecv.protocol import Config
+from smtprecv.server._accepting import accept_all
 from smtprecv.server._dialogue import SHUTDOWN, Dialogue
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
@@ -29,6 +30,8 @@ from smtprecv.server._proxy import ProxyError, read_header
 from smtprecv.server._quota import Quota
 from smtprecv.server._role import Role, Service
 from smtprecv.server._tls import TlsSource
+from smtprecv.server._transport import SocketTransport, close_at_once
+from smtprecv.server._unix import UnixListener
 
 _log: Final = logging.getLogger("smtprecv.server")
 
@@ -112,9 +115,7 @@ class Server:
         with self._until_cut_off():
             async with trio.open_nursery() as nursery:
                 with self._until_drained():
-                    await trio.serve_listeners(
-                        receive, list(listeners), handler_nursery=nursery, task_status=task_status
-                    )
+                    await _accept(list(listeners), receive, nursery, task_status)
 
     def drain(self, grace: float = 10.0) -> None:
         """Stop: listeners close, idle clients get 421 at once, open transactions may finish.
@@ -149,10 +150,7 @@ class Server:
         """
         service = self._fill(role or Role())
         with self._until_cut_off():
-            try:
-                await self._receive(service, stream)
-            finally:
-                await trio.aclose_forcefully(stream)
+            await self._receive(service, stream)
 
     def _fill(self, role: Role) -> Service:
         """Put together what a role says and what is the server's own."""
@@ -196,7 +194,13 @@ class Server:
         return self._ends < math.inf
 
     async def _receive(self, service: Service, stream: trio.abc.Stream) -> None:
-        """Hold one session, if it comes to one; the caller closes the stream, as Trio does for its listeners."""
+        """Hold one session, if it comes to one, and close the stream."""
+        try:
+            await self._admit(service, stream)
+        finally:
+            await close_at_once(stream)
+
+    async def _admit(self, service: Service, stream: trio.abc.Stream) -> None:
         try:
             peer = _client_of(stream)
         except OSError as error:
@@ -224,6 +228,31 @@ class Server:
             await dialogue.run()
         finally:
             self._dialogues.discard(dialogue)
+
+
+async def _accept(
+    listeners: list[ListenerT],
+    handle: Callable[[trio.abc.Stream], Awaitable[None]],
+    nursery: trio.Nursery,
+    task_status: trio.TaskStatus[list[ListenerT]],
+) -> None:
+    """Start ``handle`` for each connection, until cancelled; close the listeners then."""
+    async with trio.open_nursery() as accepting:
+        for listener in listeners:
+            accepting.start_soon(_accept_from, listener, handle, nursery)
+        task_status.started(listeners)
+
+
+async def _accept_from(
+    listener: trio.abc.Listener[trio.abc.Stream],
+    handle: Callable[[trio.abc.Stream], Awaitable[None]],
+    nursery: trio.Nursery,
+) -> None:
+    if isinstance(listener, trio.SocketListener | UnixListener):
+        async with listener:
+            await accept_all(listener.socket, handle, nursery)
+    else:
+        await trio.serve_listeners(handle, [listener], handler_nursery=nursery)
 
 
 async def _refuse(stream: trio.abc.Stream, octets: bytes) -> None:
@@ -256,7 +285,7 @@ async def _announced(client: Client, stream: trio.abc.Stream, service: Service) 
 def _client_of(stream: trio.abc.Stream) -> Client:
     """Give what is known of a client from its connection alone. OSError if it is gone already."""
     session_id = SessionId(secrets.token_hex(5))
-    if not isinstance(stream, trio.SocketStream) or stream.socket.family not in _INTERNET:
+    if not isinstance(stream, trio.SocketStream | SocketTransport) or stream.socket.family not in _INTERNET:
         return Client(session_id, None, None)
     address, port = _end(stream.socket.getpeername())
     local_address, local_port = _end(stream.socket.getsockname())
@@ -266,7 +295,12 @@ def _client_of(stream: trio.abc.Stream) -> Client:
 def _end(name: tuple[str, int]) -> tuple[IPv4Address | IPv6Address, int]:
     """Give one end of a connection; a mapped address is the IPv4 address that it stands for."""
     host, port, *_ = name
-    return unmapped(ip_address(host.partition("%")[0])), port
+    return _address(host), port
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address:
+    return unmapped(ip_address(host.partition("%")[0]))
 
 
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
