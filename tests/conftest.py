@@ -1,6 +1,7 @@
 """How the tests run: `async def` tests under Trio, Hypothesis by profile, sockets to loopback only.
 
 Trio's own pytest plugin in small: an async test is one `trio.run`, on a MockClock if it asks for one.
+What a test records as its `account` (`record_property`) is shown at the end, also when it passes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     clocks = [value for value in arguments.values() if isinstance(value, trio.testing.MockClock)]
     trio.run(functools.partial(pyfuncitem.obj, **arguments), clock=clocks[0] if clocks else None)
     return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the accounts, whichever process their tests have run in."""
+    for report in terminalreporter.getreports("passed"):
+        for name, account in report.user_properties:
+            if name == "account":
+                terminalreporter.write_line(str(account))
 
 
 @pytest.fixture

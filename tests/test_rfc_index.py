@@ -13,14 +13,20 @@ ENTRY = Requirement("MAIL begins a transaction.", "yes")
 WHOLE = Index({5321: "SMTP"}, {MAIL: ENTRY}, {MAIL: ["a.py"]}, {MAIL: ["test_a.py::test_mail"]}, [])
 
 
-def test_the_index_is_fresh() -> None:
+@pytest.fixture(scope="module")
+def index() -> Index:
+    """Give the index of this tree, which takes seconds to read."""
+    return rfc_index.read_index()
+
+
+def test_the_index_is_fresh(index: Index) -> None:
     """docs/rfc.md is what tools/rfc_index.py makes of the citations."""
-    assert rfc_index.PAGE.read_text() == rfc_index.page(rfc_index.read_index())
+    assert rfc_index.PAGE.read_text() == rfc_index.page(index)
 
 
-def test_nothing_is_missing() -> None:
+def test_nothing_is_missing(index: Index) -> None:
     """Each section that is cited has a requirement, and each requirement that is met a module and a test."""
-    assert rfc_index.faults(rfc_index.read_index()) == []
+    assert rfc_index.faults(index) == []
 
 
 @pytest.mark.parametrize(

@@ -26,22 +26,26 @@ _TOKEN: Final = re.compile(rb"^X-Token: (\S+)$", re.MULTILINE)
 class Load:
     """Clients that send small and large messages, each with a token of its own, until they are stopped.
 
-    A message that was not answered 250 is never sent again, so that a token that arrives twice can
-    only be the server's doing.
+    The token is the recipients' local part too, one recipient in each of `domains`. A message that was not answered
+    250 is never sent again, so that a token that arrives twice can only be the server's doing. `pause`: seconds between
+    two messages of a client, for what delivers to keep up.
     """
 
     clients: int = 4
+    domains: Sequence[str] = ("mx.example.com",)
+    pause: float = 0
     acknowledged: set[str] = field(default_factory=set)
     attempted: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def start(self, port: int) -> None:
-        """Begin to send to this port of 127.0.0.1."""
+    def start(self, *ports: int) -> None:
+        """Begin to send to these ports of 127.0.0.1, each client to one of them."""
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._send_on, args=(port, number), daemon=True) for number in range(self.clients)
+            threading.Thread(target=self._send_on, args=(ports[number % len(ports)], number), daemon=True)
+            for number in range(self.clients)
         ]
         for thread in self._threads:
             thread.start()
@@ -59,6 +63,7 @@ class Load:
                 with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
                     while not self._stop.is_set():
                         self._send(client, number)
+                        self._stop.wait(self.pause)
             except (OSError, smtplib.SMTPException):
                 # Refused, cut off, or 4yz: nothing was promised, and the next message is tried.
                 self._stop.wait(0.005)
@@ -69,7 +74,8 @@ class Load:
             token = f"{number}-{self.attempted}"
         size = LARGE_SIZE if self.attempted % 10 == 0 else 1000
         text = f"X-Token: {token}\r\n\r\n{'x' * 70}\r\n" + ("y" * 70 + "\r\n") * (size // 72)
-        client.sendmail("a@example.com", ["b@mx.example.com"], text)
+        refused = client.sendmail("a@example.com", [f"{token}@{domain}" for domain in self.domains], text)
+        assert refused == {}, "a message that not everybody is to have promises nothing"
         with self._lock:
             self.acknowledged.add(token)
 

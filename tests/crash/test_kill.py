@@ -6,8 +6,8 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow]
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "30"))
 
 
-def test_rounds_of_kill_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_of_kill_under_load(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """SIGKILL at random moments: a restart on the same port and queue works at once, and the account is clean.
 
     RFC 5321 section 6.1.
@@ -41,11 +41,11 @@ def test_rounds_of_kill_under_load(tmp_path: Path, capsys: pytest.CaptureFixture
         report = account(load, [served.maildir])
         served.terminate()
 
-    tell(capsys, f"{ROUNDS} rounds of SIGKILL: {report}")
+    record_property("account", f"{ROUNDS} rounds of SIGKILL: {report}")
     assert len(load.acknowledged) > ROUNDS
 
 
-def test_rounds_of_kill_of_a_queue_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rounds_of_kill_of_a_queue_run(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """A `runqueue` killed beside a receiving server, many times, leaves no claim behind and delivers nothing twice."""
     chance = random.Random(os.environ.get("CRASH_SEED", "2"))  # a seed that can be given again
     load = Load(clients=2)
@@ -60,13 +60,7 @@ def test_rounds_of_kill_of_a_queue_run(tmp_path: Path, capsys: pytest.CaptureFix
         report = account(load, [maildir])
         served.terminate()
 
-    tell(capsys, f"SIGKILL of runqueue beside serve: {report}")
-
-
-def tell(capsys: pytest.CaptureFixture[str], report: str) -> None:
-    """Show the account, also when the test passes."""
-    with capsys.disabled():
-        sys.stdout.write(f"\n{report}\n")
+    record_property("account", f"SIGKILL of runqueue beside serve: {report}")
 
 
 def run_queue_for(served: Served, maildir: Path, seconds: float) -> None:

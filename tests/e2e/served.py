@@ -18,11 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import trio
+
+from smtprecv import open_spool
+
 COMMAND: Final = (sys.executable, "-m", "smtprecv")
 
 _READY: Final = re.compile(r"listening on (\S+):(\d+)$", re.MULTILINE)
 _PAUSE: Final = 0.01
-_DEADLINE: Final = 30.0
+_DEADLINE: Final = 120.0
 
 
 def until(fact: Callable[[], bool], what: str, seconds: float = _DEADLINE) -> None:
@@ -116,7 +120,10 @@ class Served:
 
     def await_files(self, count: int, part: str = "new", seconds: float = _DEADLINE) -> list[Path]:
         """Wait for `count` files in a folder below `maildir`, and give them; more is an AssertionError."""
-        until(lambda: len(self.files(part)) >= count, f"{count} files in {part}", seconds)
+        folder = self.maildir / part
+        until(
+            lambda: folder.exists() and sum(1 for _ in os.scandir(folder)) >= count, f"{count} files in {part}", seconds
+        )
         files = self.files(part)
         assert len(files) == count
         return files
@@ -132,8 +139,8 @@ class Served:
         return result.stdout
 
     def await_empty_queue(self, seconds: float = _DEADLINE) -> None:
-        """Wait until showqueue says that the queue is empty."""
-        until(lambda: self.showqueue() == "queue is empty\n", "an empty queue", seconds)
+        """Wait until the queue is empty."""
+        until(lambda: trio.run(_is_empty, self.queue), "an empty queue", seconds)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server."""
@@ -172,6 +179,12 @@ class Served:
     ) -> None:
         """End whatever still runs."""
         self.close()
+
+
+async def _is_empty(queue: Path) -> bool:
+    """Look into a queue beside its server, without the cost of a `showqueue`."""
+    async with open_spool(queue, create=False) as spool:
+        return not await spool.entries()
 
 
 def _descendant(pid: int) -> int:

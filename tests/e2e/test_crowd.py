@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.peers import crowd
 from tests.e2e.served import Served, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
 
 PATIENCE: Final = 2.0
 """Seconds in which a normal client is served, from connecting to the answer to QUIT."""

@@ -127,6 +127,7 @@ def test_given_up(tmp_path: Path) -> None:
         served.await_empty_queue()
 
 
+@pytest.mark.alone
 def test_a_retry_is_noticed(tmp_path: Path) -> None:
     """A running server tries a message within a second of `queue retry`, and leaves what is held until its release."""
     (tmp_path / "Maildir").write_text("")

@@ -123,7 +123,7 @@ async def test_help_says_what_it_is_told_to() -> None:
         await theirs.aclose()
 
 
-async def test_twenty_errors_end_the_session() -> None:
+async def test_twenty_errors_end_the_session(autojump_clock: trio.testing.MockClock) -> None:
     """The twentieth 5yz is followed by 421 and the end, though more commands are waiting."""
     async with dialogue(Memory()) as (peer, _):
         await peer.say(*["NONSENSE"] * 30)
