@@ -99,7 +99,7 @@ def test_a_kill_placed_at_a_system_call(calls: str, when: int, tmp_path: Path) -
         )
     load.start(port)
     try:
-        status = process.wait(30)
+        status = process.wait(120)
     finally:
         process.kill()
         load.stop()
