@@ -156,9 +156,10 @@ def account(load: Load, fleet: Fleet) -> str:
     in_program = appended(fleet.folder / "lines")
     records = {name: recorded(log) for name, log in fleet.killed.items()}
     twice = {token: names for token, names in in_program.items() if len(names) > 1}
-    # What has an excuse: who delivered it was killed, and had not said that it is done.
+    # What has an excuse: who delivered it was killed, and had not said that it is done. One of them needs none.
     excused = {
-        token: [name for name in names if token not in records.get(name, {token})] for token, names in twice.items()
+        token: [name for name in names if token not in records.get(name, {token})][: len(names) - 1]
+        for token, names in twice.items()
     }
     beyond = [token for token, names in twice.items() if len(names) - len(excused[token]) > 1]
     per_death = Counter(name for names in excused.values() for name in names)
