@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -80,6 +80,20 @@ def test_round_trip(entry: Entry) -> None:
     assert read_document(text.encode()) == Document(entry, SHA256)
     assert document_text(read_document(text.encode())) == text
     assert text.isascii()
+
+
+def test_nothing_is_left_out() -> None:
+    """What an entry has, a document has: who adds a field to one adds it to the other, and a version."""
+    assert [[field.name for field in fields(each)] for each in (Entry, Standing, Recipient, Reply, Note)] == [
+        [
+            "queue_id", "received", "client", "envelope", "size", "standings", "due", "attempted", "error", "note",
+            "warned", "report_of", "is_held",
+        ],
+        ["recipient", "status", "attempts", "last"],
+        ["forward_path", "original", "parameters"],
+        ["code", "text", "status"],
+        ["version", "text"],
+    ]  # fmt: skip
 
 
 def test_same_recipient_twice() -> None:

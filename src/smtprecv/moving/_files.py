@@ -30,7 +30,7 @@ class NewFile:
         self._file: BinaryIO | None = None
         self._is_placed = False
 
-    def write(self, octets: bytes) -> None:
+    def write(self, octets: bytes) -> BinaryIO:
         """Append; the first call makes the file."""
         if self._file is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -38,12 +38,11 @@ class NewFile:
         rest = memoryview(octets)
         while rest:
             rest = rest[self._file.write(rest) :]
+        return self._file
 
     def place(self) -> None:
         """Give the file its name, durably. It may be there with the same octets; FileExistsError if it has others."""
-        self.write(b"")
-        if self._file is not None:
-            os.fsync(self._file.fileno())
+        os.fsync(self.write(b"").fileno())
         try:
             os.link(self._unfinished, self.path)
             self._is_placed = True

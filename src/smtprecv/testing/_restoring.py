@@ -87,7 +87,7 @@ async def _check_refusal(open_store: OpenSpool) -> None:
             done = replace(entry, standings=tuple(each.after(OK) for each in entry.standings), due=None)
             for wrong in (replace(entry, size=len(octets) + 1), done, None):
                 await _check_wrong(spool, wrong, octets)
-        same("nothing is left of what was not restored", (await spool.entries(), await spool.verify()), ([], []))
+        same("nothing is left of what was not restored", [*await spool.entries(), *await spool.verify()], ())
 
 
 async def _check_wrong(spool: Spool, wrong: Entry | None, octets: bytes) -> None:
