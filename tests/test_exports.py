@@ -1,4 +1,7 @@
-"""What is public: the names that `smtprecv` exports, and its namespaces `control`, `protocol`, `sasl`, `testing`."""
+"""What is public: the names that `smtprecv` exports, and its namespaces.
+
+Those are `control`, `moving`, `protocol`, `sasl`, `testing`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,14 @@ import pytest
 
 import smtprecv
 
-NAMESPACES = ("smtprecv", "smtprecv.control", "smtprecv.protocol", "smtprecv.sasl", "smtprecv.testing")
+NAMESPACES = (
+    "smtprecv",
+    "smtprecv.control",
+    "smtprecv.moving",
+    "smtprecv.protocol",
+    "smtprecv.sasl",
+    "smtprecv.testing",
+)
 PROGRAM = "smtprecv.cli"
 """The command: its users type, they do not import."""
 
@@ -63,8 +73,11 @@ BETWEEN_LAYERS = {
     "smtprecv.server.host_in",
     "smtprecv.server.parse_address",
     "smtprecv.server.parse_network",
+    "smtprecv.spool.Document",
     "smtprecv.spool.PassingBody",
     "smtprecv.spool.Scratch",
+    "smtprecv.spool.document_text",
+    "smtprecv.spool.read_document",
     "smtprecv.trace.delivered_to_field",
     "smtprecv.trace.divider",
     "smtprecv.trace.envelope_to_field",
@@ -78,7 +91,7 @@ BETWEEN_LAYERS = {
 """What one layer shows to those above it, and not to users: how addresses and networks are read from the command line,
 how password files are written, how deliveries write trace fields, what they say to the next hop and when they are run,
 how a group of exceptions is told apart, how the DNS is asked, where octets are that
-pass without a queue."""
+pass without a queue, how an entry is written outside of one."""
 
 MODULES = [
     module.name

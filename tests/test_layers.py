@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"durable", "errors", "message", "hostname", "resolver", "sasl"}),
     frozenset({"trace", "retry", "spool", "dsn", "relay"}),
     frozenset({"note", "delivery", "policy"}),
-    frozenset({"control", "queue", "server", "deliveries", "policies", "testing"}),
+    frozenset({"control", "moving", "queue", "server", "deliveries", "policies", "testing"}),
     frozenset({"__init__"}),
     frozenset({"cli", "__main__"}),
 )

@@ -2,10 +2,11 @@
 
 A message answered 250 is on disk, and is tried until every recipient has it. The names here are
 the public ones; ``protocol`` is the sans-IO core for programs that bring their own I/O, ``sasl`` has the
-mechanisms of AUTH for them, ``control`` steers a queue, and ``testing`` has contract suites for your own parts.
+mechanisms of AUTH for them, ``control`` steers a queue, ``moving`` moves messages out of one and in, and ``testing``
+has contract suites for your own parts.
 """
 
-from smtprecv import control, protocol, sasl, testing
+from smtprecv import control, moving, protocol, sasl, testing
 from smtprecv.deliveries import (
     Chooser,
     Command,
@@ -243,6 +244,7 @@ __all__ = [
     "control",
     "listen",
     "load_delivery",
+    "moving",
     "on_authenticate",
     "on_connect",
     "on_data",

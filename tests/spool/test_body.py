@@ -344,3 +344,13 @@ async def test_the_threshold_is_a_parameter(tmp_path: Path) -> None:
         assert bodies(tmp_path) == []
         await accept(spool, b"123456")
         assert len(bodies(tmp_path)) == 1
+
+
+def test_a_second_name(tmp_path: Path) -> None:
+    """A file may be given its second name again, by a job that is run twice; that of another file is not taken."""
+    here = folder(tmp_path, Hops())
+    (tmp_path / "one").touch()
+    (tmp_path / "two").touch()
+    assert [here.link("one", ID), here.link("one", ID)] == [f"owner.{ID}"] * 2
+    with pytest.raises(FileExistsError):
+        here.link("two", ID)

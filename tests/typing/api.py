@@ -8,7 +8,7 @@ A comment that lets an error pass is an error itself where there is none: so it 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_type
 
@@ -20,6 +20,7 @@ from smtprecv import (
     Attempt,
     AuthPolicy,
     Backoff,
+    Bounces,
     Client,
     ClientLookup,
     Command,
@@ -50,6 +51,7 @@ from smtprecv import (
     RcptPolicy,
     Recipient,
     Redirect,
+    Relay,
     Reply,
     RetryPolicy,
     ReverseDns,
@@ -60,6 +62,8 @@ from smtprecv import (
     Server,
     Spool,
     SpoolIntake,
+    Standing,
+    Status,
     Webhook,
     listen,
     load_delivery,
@@ -67,8 +71,12 @@ from smtprecv import (
     on_mail,
     on_rcpt,
     open_spool,
+    run_once,
     run_queue,
+    utc_now,
 )
+from smtprecv.control import Order, Result, Selection, Verdict, flush, hold, redirect, select, steer
+from smtprecv.moving import Arrival, Departure, Exported, Imported, export_message, import_message, pairs_in
 from smtprecv.protocol import Config, Connection, Event, Rejected, Signal
 from smtprecv.sasl import CREDENTIALS_INVALID, SaslError, ScramStart, advance, mechanisms
 
@@ -254,6 +262,46 @@ async def program() -> None:
         await nursery.start(server.serve, listeners)
         server.drain(grace=5)
         await Server(SpoolIntake(spool), host_lookup=Known(), max_messages=1).talk(trio.testing.memory_stream_pair()[0])
+
+
+async def with_reports(spool: Spool) -> None:
+    """Tell senders what failed."""
+    bounces = Bounces(Relay("smtp.example.com", 25), hostname="mx.example.com", warn_after=dt.timedelta(hours=1))
+    report = await run_once(spool, Rows(), bounces=bounces)
+    assert_type(report.delivered, int)
+    await run_queue(spool, Rows(), bounces=Rows())  # type: ignore[arg-type]
+
+
+async def steered(spool: Spool) -> list[Verdict]:
+    """Steer a queue."""
+    chosen = Selection(domains=frozenset({"example.net"}), statuses=frozenset({Status.FAILED}))
+    orders: list[Order] = [hold, flush(utc_now()), redirect(Redirect.to("anna@example.com"), utc_now()), drop_large]
+    verdicts: list[Verdict] = []
+    for order in orders:
+        async for result in steer(spool, chosen, order, limit=10, dry_run=True):
+            assert_type(result, Result)
+            verdicts.append(result.verdict)
+    async for entry in select(spool, chosen):
+        assert_type(entry, Entry)
+    steer(spool, chosen, select)  # type: ignore[arg-type]
+    return verdicts
+
+
+def drop_large(entry: Entry, chosen: Callable[[Standing], bool]) -> Entry | None:
+    """Be an order that a user writes."""
+    return None if entry.size > 9 and all(map(chosen, entry.standings)) else entry
+
+
+async def moved(spool: Spool, other: Spool, queue_id: QueueId) -> bool:
+    """Move messages from one queue to another."""
+    exported = await export_message(spool, queue_id, "out", remove=True)
+    assert_type(exported, Exported)
+    for path in await pairs_in(Path("out")):
+        imported = await import_message(other, path, hold=True, remove=True)
+        assert_type(imported, Imported)
+        if imported.outcome is Arrival.REFUSED:
+            assert_type(imported.reason, str | None)
+    return exported.outcome is Departure.EXPORTED
 
 
 def drive(connection: Connection, octets: bytes) -> Sequence[Event]:

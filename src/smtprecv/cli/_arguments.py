@@ -93,6 +93,10 @@ class Options(argparse.Namespace):
     limit: int | None
     dry_run: bool
     to: list[str]
+    folder: Path
+    paths: list[Path]
+    hold: bool
+    remove: bool
     file: Path
     user: str
     delete: bool

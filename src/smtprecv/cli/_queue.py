@@ -16,6 +16,7 @@ from typing import Final
 from smtprecv import control
 from smtprecv.cli._arguments import Options
 from smtprecv.cli._journal import journal_lines, json_journal
+from smtprecv.cli._moving import export_messages, import_messages
 from smtprecv.cli._progress import progress, wants_progress
 from smtprecv.cli._queue_arguments import ALL
 from smtprecv.cli._showqueue import HEADING, Json, json_line, json_object, table_lines, terminal_width
@@ -34,18 +35,18 @@ async def queue(options: Options) -> int:
 
     ConfigError where no messages are chosen for what changes them. SpoolError for a folder without a queue.
     """
-    run = _LOOKING.get(options.verb, _steer)
+    run = _OTHERS.get(options.verb, _steer)
     selection = _selection(options, utc_now())
-    if options.verb in _ORDERS and selection.is_everything and options.ids != [ALL]:
+    if options.verb in _CHOOSING - {"list"} and selection.is_everything and options.ids != [ALL]:
         msg = f"name messages or give a filter; {ALL} stands for every message"
         raise ConfigError(msg)
-    async with open_spool(options.queue, create=False) as spool:
+    async with open_spool(options.queue, create=options.verb == "import" and not options.dry_run) as spool:
         return await run(spool, selection, options)
 
 
 def _selection(options: Options, now: dt.datetime) -> Selection:
     """Give the selection that the arguments describe."""
-    if options.verb not in _ORDERS and options.verb != "list":
+    if options.verb not in _CHOOSING:
         return Selection()
     words = set(options.statuses)
     return Selection(
@@ -176,13 +177,15 @@ def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-_LOOKING: Final[Mapping[str, Callable[[Spool, Selection, Options], Awaitable[int]]]] = {
+_OTHERS: Final[Mapping[str, Callable[[Spool, Selection, Options], Awaitable[int]]]] = {
     "list": _list,
     "show": _show,
     "cat": _cat,
     "verify": _verify,
+    "export": export_messages,
+    "import": import_messages,
 }
-"""What changes nothing."""
+"""What is no order."""
 _ORDERS: Final[Mapping[str, Callable[[Options, dt.datetime], Order]]] = {
     "hold": lambda _options, _now: control.hold,
     "release": lambda _options, _now: control.release,
@@ -191,6 +194,8 @@ _ORDERS: Final[Mapping[str, Callable[[Options, dt.datetime], Order]]] = {
     "remove": lambda _options, _now: control.remove,
     "flush": lambda _options, now: control.flush(now),
 }
+_CHOOSING: Final = _ORDERS.keys() | {"list", "export"}
+"""What is done to the messages that are chosen."""
 _DONE: Final[Mapping[str, str]] = {
     "hold": "held",
     "release": "released",

@@ -83,6 +83,30 @@ def _add_to(parser: argparse.ArgumentParser) -> None:
         help="where the message goes instead; may be repeated")  # fmt: skip
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--to", dest="folder", required=True, metavar="FOLDER", type=value(read_path),
+        help="where the files go; made where it is not there")  # fmt: skip
+    add("--remove", action="store_true", help="take the messages out of the queue when their files are on disk")
+    _add_which(parser)
+    parser.epilog = (
+        "Each message becomes two files, ID.eml with its octets and ID.json with everything else; no file is written "
+        "over. Without --remove it is a copy: deliver both, and everybody gets the message twice. A filter that fits "
+        "one recipient chooses the message with all of them."
+    )
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", type=value(read_path), help="ID.json beside its ID.eml, or a folder")
+    add("--hold", action="store_true", help="let the messages wait until they are released")
+    add("--remove", action="store_true", help="remove the files of what is in the queue now")
+    parser.epilog = (
+        "A message keeps its id, its recipients' standings and its times; one that is in the queue already is left as "
+        "it is, with its files. The queue is made where it is not there."
+    )
+
+
 def _add_one(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs=1, metavar="ID", type=value(read_queue_id), help="the message")
 
@@ -111,6 +135,8 @@ _VERBS: Final[Mapping[str, str]] = {
     "redirect": "send messages elsewhere, for the recipients that do not have them yet",
     "remove": "remove messages that were not delivered; no sender is told",
     "flush": "make what waits due now",
+    "export": "write messages to files; without --remove they stay in the queue, and the files are copies",
+    "import": "take messages in from files",
 }
 _STEERING: Final = (_add_limit, _add_dry_run, _add_json, _add_which)
 _ARGUMENTS: Final[Mapping[str, Sequence[_Add]]] = {
@@ -124,4 +150,6 @@ _ARGUMENTS: Final[Mapping[str, Sequence[_Add]]] = {
     "redirect": (_add_to, *_STEERING),
     "remove": _STEERING,
     "flush": _STEERING,
+    "export": (_add_limit, _add_dry_run, _add_json, _add_export),
+    "import": (_add_dry_run, _add_json, _add_import),
 }

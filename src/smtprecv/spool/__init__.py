@@ -1,5 +1,6 @@
 """The durable store: what it promises, what it holds, and the implementation on SQLite."""
 
+from smtprecv.spool._document import Document, document_text, read_document
 from smtprecv.spool._entry import Entry, Note, Standing, Status
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._scratch import PassingBody, Scratch
@@ -12,6 +13,7 @@ __all__ = [
     "Answered",
     "Change",
     "Claim",
+    "Document",
     "Draft",
     "Entry",
     "FreshMail",
@@ -25,5 +27,7 @@ __all__ = [
     "Status",
     "Tried",
     "all_entries",
+    "document_text",
     "open_spool",
+    "read_document",
 ]

@@ -90,6 +90,17 @@ class BodyFolder:
         sync(path)
         sync(self.path)
 
+    def link(self, name: str, queue_id: QueueId) -> str:
+        """Give a sealed file, durably, the name of another message's too; in the thread.
+
+        FileExistsError if that is another file's. It may be the file's already.
+        """
+        source, path = self.path / name, self.path / self.file_name(queue_id)
+        if not (path.exists() and path.samefile(source)):
+            os.link(source, path)
+        sync(self.path)
+        return path.name
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there; in the thread. One that cannot be is litter, for whoever opens next."""
         try:

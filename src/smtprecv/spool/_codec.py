@@ -76,7 +76,7 @@ def entry_row(entry: Entry) -> tuple[Value, ...]:
         str(entry.envelope.reverse_path),
         mail_text(entry.envelope.parameters),
         entry.envelope.parameters.priority,
-        _client_text(entry.client),
+        fields_text(client_fields(entry.client)),
         None if entry.error is None else storable(entry.error),
         int(entry.is_held),
         None if entry.warned is None else time_number(entry.warned),
@@ -100,6 +100,7 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
     try:
         queue_id, received, due, attempted, size, reverse_path, parameters, priority, client, error, *rest = row
         held, warned, report_of, *note = rest
+        mail_parameters = read_mail(read_fields(parameters), priority)
         standings = tuple(_standing(standing_row) for standing_row in standing_rows)
         recipients = tuple(standing.recipient for standing in standings)
         if not recipients:
@@ -111,8 +112,8 @@ def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
         return Entry(
             queue_id=QueueId(read_text(queue_id)),
             received=_time(received),
-            client=_client(client),
-            envelope=Envelope(_reverse_path(read_text(reverse_path)), read_mail(parameters, priority), recipients),
+            client=read_client(read_fields(client)),
+            envelope=Envelope(_reverse_path(read_text(reverse_path)), mail_parameters, recipients),
             size=read_number(size),
             standings=standings,
             due=None if due is None else _time(due),
@@ -142,9 +143,10 @@ def number_time(number: int) -> dt.datetime:
     return _EPOCH + number * _MICROSECOND
 
 
-def _client_text(client: Client) -> str:
+def client_fields(client: Client) -> Mapping[str, JsonValue]:
+    """Give a client as the fields of an object."""
     session = client.session
-    fields: dict[str, JsonValue] = {
+    return {
         "session_id": client.session_id,
         "address": None if client.address is None else str(client.address),
         "port": client.port,
@@ -158,11 +160,10 @@ def _client_text(client: Client) -> str:
         "tls": None if session.tls is None else _tls_fields(session.tls),
         "dialect": session.dialect.value,
     }
-    return fields_text(fields)
 
 
-def _client(text: object) -> Client:
-    fields = read_fields(text)
+def read_client(fields: Mapping[str, object]) -> Client:
+    """Read a client; a field that an earlier version did not write is one that was not known."""
     address, local_address = read_optional_text(fields["address"]), read_optional_text(fields.get("local_address"))
     return Client(
         session_id=SessionId(read_text(fields["session_id"])),
@@ -195,7 +196,8 @@ def _tls(value: object) -> Tls:
 def _standing(row: Row) -> Standing:
     forward_path, status, attempts, code, reply_status, text, original, parameters = row
     original_path = None if original is None else _forward_path(original)
-    recipient = Recipient(_forward_path(forward_path), original_path, read_rcpt(parameters))
+    rcpt_parameters = read_rcpt({} if parameters is None else read_fields(parameters))
+    recipient = Recipient(_forward_path(forward_path), original_path, rcpt_parameters)
     return Standing(recipient, Status(status), read_number(attempts), _last_reply(code, reply_status, text))
 
 

@@ -35,6 +35,10 @@ class Acceptance(Protocol):
         """Make a message durable, with the outcome that it reports; False if that could not be recorded any more."""
         ...
 
+    async def restore(self, entry: Entry, body: StoredBody) -> bool:
+        """Make a message durable that has been in a spool before; False if there is one of its name."""
+        ...
+
     def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
         """Give a body as a message."""
         ...
@@ -84,6 +88,17 @@ class ArrivingDraft:
         """Accept the message as a report of ``outcome``, and record that."""
         entry = await self._commit(client, envelope, received, Outcome(outcome, tried))
         return entry if self._is_accepted else None
+
+    async def restore(self, entry: Entry) -> bool:
+        """Accept the message as one that was in a spool before."""
+        try:
+            body = await self._body.finish()
+            if entry.is_done or entry.size != self._body.size or entry.queue_id == self._queue_id:
+                msg = f"{entry.queue_id} is done, not of {self._body.size} octets, or new"
+                raise ValueError(msg)
+            return await self._spool.restore(entry, body)
+        finally:
+            await self.abort()  # a file that was accepted has another name by now
 
     async def abort(self) -> None:
         """Forget the octets, unless they were accepted."""

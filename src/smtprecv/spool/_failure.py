@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
-from smtprecv.errors import SpoolError, SpoolFull
+from smtprecv.errors import SpoolError, SpoolFull, SpoolUnusable
 
 FAILURES: Final = (sqlite3.Error, OSError, SpoolError, ValueError)
 """What the work of the spool may raise. (ValueError: a text that UTF-8 cannot hold.) All else is a defect."""
@@ -23,6 +26,16 @@ def as_spool_error(error: Exception) -> SpoolError:
     told = type(error)(*error.args) if isinstance(error, SpoolError) else _kind(error)(reason(error))
     told.__cause__ = error
     return told
+
+
+@contextmanager
+def as_unusable(queue: Path) -> Generator[None, None, None]:
+    """Say of every failure which queue cannot be opened, and why."""
+    try:
+        yield
+    except FAILURES as error:
+        msg = f"the queue {queue} cannot be opened: {reason(error)}"
+        raise SpoolUnusable(msg) from error
 
 
 def reason(error: Exception) -> str:

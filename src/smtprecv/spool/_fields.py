@@ -40,7 +40,7 @@ def read_text(value: object) -> str:
 
 def read_number(value: object) -> int:
     """Give a number as it is."""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     msg = f"{value!r} is not a number"
     raise TypeError(msg)

@@ -6,6 +6,7 @@ why rows of earlier versions can be read. The priority is not here: it is looked
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from smtprecv.protocol import (
@@ -22,7 +23,6 @@ from smtprecv.protocol import (
 from smtprecv.spool._fields import (
     JsonValue,
     fields_text,
-    read_fields,
     read_flag,
     read_mapping,
     read_number,
@@ -38,6 +38,11 @@ _NEVER: Final = 10**9
 
 def mail_text(parameters: MailParameters) -> str:
     """Write the parameters of MAIL, but for the priority."""
+    return fields_text(mail_fields(parameters))
+
+
+def mail_fields(parameters: MailParameters) -> Mapping[str, JsonValue]:
+    """Give the parameters of MAIL, but for the priority, as the fields of an object."""
     given: dict[str, JsonValue] = {
         "ret": None if parameters.ret is None else parameters.ret.value,
         "envid": None if parameters.envid is None else parameters.envid.encoded,
@@ -45,19 +50,16 @@ def mail_text(parameters: MailParameters) -> str:
         "require_tls": True if parameters.require_tls else None,
         "auth": parameters.auth,
     }
-    return fields_text(
-        {
-            "size": parameters.size,
-            "body": parameters.body.value,
-            "smtputf8": parameters.smtputf8,
-            **{name: value for name, value in given.items() if value is not None},
-        }
-    )
+    return {
+        "size": parameters.size,
+        "body": parameters.body.value,
+        "smtputf8": parameters.smtputf8,
+        **{name: value for name, value in given.items() if value is not None},
+    }
 
 
-def read_mail(text: object, priority: object) -> MailParameters:
+def read_mail(fields: Mapping[str, object], priority: object) -> MailParameters:
     """Read the parameters of MAIL."""
-    fields = read_fields(text)
     ret, envid, deliver_by = fields.get("ret"), fields.get("envid"), fields.get("deliver_by")
     return MailParameters(
         size=read_optional_number(fields["size"]),
@@ -74,19 +76,22 @@ def read_mail(text: object, priority: object) -> MailParameters:
 
 def rcpt_text(parameters: RcptParameters) -> str | None:
     """Write the parameters of RCPT; None if none was given."""
+    fields = rcpt_fields(parameters)
+    return fields_text(fields) if fields else None
+
+
+def rcpt_fields(parameters: RcptParameters) -> Mapping[str, JsonValue]:
+    """Give the parameters of RCPT as the fields of an object."""
     given: dict[str, JsonValue] = {}
     if parameters.notify is not None:
         given["notify"] = sorted(word.value for word in parameters.notify)
     if parameters.orcpt is not None:
         given["orcpt"] = [parameters.orcpt.address_type, parameters.orcpt.encoded.encoded]
-    return fields_text(given) if given else None
+    return given
 
 
-def read_rcpt(text: object) -> RcptParameters:
+def read_rcpt(fields: Mapping[str, object]) -> RcptParameters:
     """Read the parameters of RCPT."""
-    if text is None:
-        return RcptParameters()
-    fields = read_fields(text)
     notify, orcpt = fields.get("notify"), fields.get("orcpt")
     return RcptParameters(
         notify=None if notify is None else frozenset(Notify(word) for word in read_sequence(notify)),

@@ -21,6 +21,7 @@ _COUNTER_WIDTH: Final = 4
 _OWNER_WIDTH: Final = 6
 _OWNER_ID_WIDTH: Final = 16
 _OWNER_ID: Final = re.compile(f"[{_DIGITS}]{{16}}")
+_QUEUE_ID: Final = re.compile(f"[{_DIGITS}]{{20}}")
 _BODY_FILE: Final = re.compile(rf"[{_DIGITS}]{{16}}\.[{_DIGITS}]{{20}}(\.[0-9]+)?")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -38,6 +39,11 @@ def random_owner_id() -> str:
 def is_owner_id(name: object) -> TypeGuard[str]:
     """Say whether a name could be an owner's; whatever else lies in the folder of owners is not the spool's."""
     return isinstance(name, str) and _OWNER_ID.fullmatch(name) is not None
+
+
+def is_queue_id(name: object) -> TypeGuard[str]:
+    """Say whether a name could be a message's."""
+    return isinstance(name, str) and _QUEUE_ID.fullmatch(name) is not None
 
 
 def is_body_file(name: object) -> TypeGuard[str]:

@@ -62,7 +62,7 @@ _SET_ASIDE: Final = (
 @final
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry with its body, as the rows have them. ``is_first``: nobody has claimed it before."""
+    """An entry with its body, as the rows have them. ``is_first``: nobody can have claimed it before."""
 
     entry: Entry
     body: StoredBody
@@ -73,7 +73,8 @@ def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | Non
     """Add a message, claimed by ``owner`` or by nobody."""
     body = stored.body
     body_file = body.name if isinstance(body, BodyFile) else None
-    cursor = connection.execute(_INSERT_MESSAGE, (owner, owner is not None, body_file, *entry_row(stored.entry)))
+    was_claimed = owner is not None or not stored.is_first
+    cursor = connection.execute(_INSERT_MESSAGE, (owner, was_claimed, body_file, *entry_row(stored.entry)))
     number = cursor.lastrowid
     _insert_standings(connection, number, stored.entry)
     if not isinstance(body, BodyFile):
@@ -190,6 +191,12 @@ def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int)
             found.append(f"{columns[0]}: {error}")
         found += [f"{columns[0]}: {fault}" for fault in journal.faults(connection, number)]
     return found, number
+
+
+def is_taken(connection: sqlite3.Connection, queue_id: QueueId) -> bool:
+    """Say whether there is a message of this name, one that was set aside included."""
+    query = "SELECT 1 FROM smtprecv_{} WHERE id = ?"
+    return any(connection.execute(query.format(table), (queue_id,)).fetchone() for table in ("message", "corrupt"))
 
 
 def is_named(connection: sqlite3.Connection, body_file: str) -> bool:

@@ -84,6 +84,16 @@ class Draft(Protocol):
         """
         ...
 
+    async def restore(self, entry: Entry) -> bool:
+        """Accept the message as one that was in a spool before, just as ``entry`` has it, its queue id included.
+
+        When this returns True it is durable, claimed by nobody, due when it was, held if it was, and whoever waits
+        for mail is told, as of a ``change``; whoever claims it hears that it may have been claimed before. False, and
+        nothing is done, if the spool has a message of that id already. What is raised is as for ``commit``; ValueError
+        too, if the entry is done, of another size, or has this draft's own id. The draft is over in any case.
+        """
+        ...
+
     async def abort(self) -> None:
         """Forget the octets. Never raises SpoolError. Does nothing after ``commit``. Its work is shielded."""
         ...

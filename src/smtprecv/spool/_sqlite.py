@@ -12,15 +12,15 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 import trio
 
-from smtprecv.errors import SpoolError, SpoolUnusable
+from smtprecv.errors import SpoolError
 from smtprecv.message import Message, QueueId
 from smtprecv.spool import _claims as claims
 from smtprecv.spool import _journal as journal
@@ -31,7 +31,7 @@ from smtprecv.spool._codec import number_time, time_number
 from smtprecv.spool._database import connect
 from smtprecv.spool._draft import ArrivingDraft, Outcome
 from smtprecv.spool._entry import Entry
-from smtprecv.spool._failure import FAILURES, reason
+from smtprecv.spool._failure import as_unusable
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
 from smtprecv.spool._litter import sweep_all
@@ -39,6 +39,7 @@ from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
+from smtprecv.spool._restore import restore
 from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
 from smtprecv.spool._thread import Begun, RunInThread, Threads
 from smtprecv.spool._tried import Tried
@@ -70,16 +71,16 @@ async def open_spool(
     folder = Folder(Path(path))
     for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
     for_writer = Begun(run_in_thread or Threads(1))
-    with _as_unusable(folder):
+    with as_unusable(folder.path):
         await for_files(partial(folder.make, options.mounts, create=create))
         lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
     try:
-        with _as_unusable(folder):
+        with as_unusable(folder.path):
             async with lock.held():
                 owner = await for_files(partial(_born, folder))
         spool = SqliteSpool(folder, lock, owner, options, for_files=for_files, for_writer=for_writer)
         try:
-            with _as_unusable(folder):
+            with as_unusable(folder.path):
                 await spool.start()
             yield spool
         finally:
@@ -87,16 +88,6 @@ async def open_spool(
                 await spool.close()
     finally:
         lock.close()
-
-
-@contextmanager
-def _as_unusable(folder: Folder) -> Generator[None, None, None]:
-    """Say of every failure which queue cannot be opened, and why."""
-    try:
-        yield
-    except FAILURES as error:
-        msg = f"the queue {folder.path} cannot be opened: {reason(error)}"
-        raise SpoolUnusable(msg) from error
 
 
 def _born(folder: Folder) -> Owner:
@@ -229,8 +220,7 @@ class SqliteSpool:
 
     async def entries(self, after: QueueId | None = None, limit: int = 100) -> Sequence[Entry]:
         """Give the next entries by queue id."""
-        first = after or QueueId("")
-        return await self._writer.run(Rank.READ, lambda work: rows.page(work.connection, first, limit))
+        return await self._writer.run(Rank.READ, lambda work: rows.page(work.connection, after or QueueId(""), limit))
 
     async def find(self, queue_ids: Sequence[QueueId]) -> Sequence[Entry]:
         """Give the entries of these messages, as far as they are there."""
@@ -287,6 +277,13 @@ class SqliteSpool:
         else:
             fresh.put(self._claim(stored))
         return True
+
+    async def restore(self, entry: Entry, body: StoredBody) -> bool:
+        """Insert a message that was in a spool before, claimed by nobody, and ring every bell."""
+        is_restored = await restore(self._writer, self._bodies, self._folder.owners, entry, body, self.keep_for_now)
+        if is_restored:
+            self._arrival.set()
+        return is_restored
 
     def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
         """Give a body as a message."""

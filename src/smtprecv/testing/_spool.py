@@ -17,6 +17,7 @@ from smtprecv.message import QueueId
 from smtprecv.spool import Claim, Entry, Spool, all_entries
 from smtprecv.testing._journal import check_journal
 from smtprecv.testing._reports import check_report
+from smtprecv.testing._restoring import RESTORING_CHECKS
 from smtprecv.testing._sample import (
     ENVELOPE,
     FULL,
@@ -324,6 +325,7 @@ CHECKS: Final[Sequence[Callable[[OpenSpool], Awaitable[None]]]] = (
     check_journal,
     _check_stray_record,
     *STEERING_CHECKS,
+    *RESTORING_CHECKS,
     _check_listing,
     _check_waiting,
     _check_crowd,
