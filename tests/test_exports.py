@@ -134,6 +134,22 @@ def test_exports(name: str) -> None:
     assert undocumented == []
 
 
+def test_names_on_demand() -> None:
+    """What type checkers see imported is what a program gets that asks for the name, and no other name is there."""
+    seen: dict[str, object] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(smtprecv))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("smtprecv"):
+            home = importlib.import_module(node.module)
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                seen[alias.name] = importlib.import_module(full) if full in NAMESPACES else getattr(home, alias.name)
+    assert sorted(seen) == sorted(smtprecv.__all__)
+    assert [name for name, value in seen.items() if getattr(smtprecv, name) is not value] == []
+    assert set(smtprecv.__all__) <= set(dir(smtprecv))
+    with pytest.raises(AttributeError, match="module 'smtprecv' has no attribute 'Sever'"):
+        smtprecv._attribute("Sever")
+
+
 def describes_itself(value: object) -> bool:
     """Say whether a class, function or module has a docstring of its own."""
     return (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)) and bool(value.__doc__)
