@@ -49,7 +49,7 @@ class Selection:
         """Say whether a message is chosen."""
         return (
             (not self.ids or entry.queue_id in self.ids)
-            and _is_among(str(entry.envelope.reverse_path), self.senders)
+            and (not self.senders or _is_among(str(entry.envelope.reverse_path), self.senders))
             and (self.received_before is None or entry.received <= self.received_before)
             and (self.is_held is None or entry.is_held == self.is_held)
             and any(map(self.has_recipient, entry.standings))
@@ -59,14 +59,14 @@ class Selection:
         """Say whether a recipient is chosen, of a message that is."""
         mailbox = standing.recipient.forward_path.mailbox
         return (
-            _is_among(str(mailbox), self.recipients)
-            and _is_among(str(mailbox.domain), self.domains)
+            (not self.recipients or _is_among(str(mailbox), self.recipients))
+            and (not self.domains or _is_among(str(mailbox.domain), self.domains))
             and (not self.statuses or standing.status in self.statuses)
         )
 
 
 def _is_among(text: str, wanted: frozenset[str]) -> bool:
-    return not wanted or text.casefold() in {each.casefold() for each in wanted}
+    return text.casefold() in {each.casefold() for each in wanted}
 
 
 Chosen: TypeAlias = Callable[[Standing], bool]
