@@ -8,6 +8,7 @@ minute for both, and what counts is the ratio of the medians.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import resource
@@ -31,6 +32,7 @@ from bench.receivers import count_files, started, until
 
 from smtprecv import (
     Attempt,
+    Backoff,
     Client,
     Domain,
     Envelope,
@@ -45,12 +47,13 @@ from smtprecv import (
     utc_now,
 )
 
-SEED: Final = 20
-"""Messages that the spool itself takes: the others are copies of their rows, and those that are due are found here."""
 DUE: Final = 10
+"""Messages that are due in a pass. The spool itself takes so many; the others are copies of their rows."""
 PIECE: Final = 20_000
 """Rows of a transaction."""
 LATER: Final = Reply(451, "not now")
+RETRY: Final = Backoff(first=dt.timedelta(hours=1))
+"""What was tried is not due again as long as the measuring takes."""
 SMTP_SOURCE: Final = ("-s", "10", "-d", "-l", "4096", "-f", "anna@example.com", "-t", "ben@example.org")
 
 COPIES: Final = """
@@ -66,18 +69,20 @@ OVERRIDES: Final[Mapping[str, Mapping[str, str]]] = {
         "received": "received - n * 1000",
         "due": ":now + 3600000000 + n * 10000",  # from an hour on, each within 10 ms of the next
         "priority": "n % 3 - 1",
+        "client": "replace(client, 'bench', printf('%010x', n))",
+        "reverse_path": "printf('anna%d@example.com', n)",
         "size": SIZE,
     },
-    "recipient": {"message": "n"},
+    "recipient": {"message": "n", "forward_path": "printf('ben%d@example.org', n % 1000)"},
     "body": {"message": "n", "octets": f"randomblob({SIZE})"},
 }
 STATES: Final[Mapping[str, Sequence[str]]] = {
     "deferred": (),
     "failed": (
-        "UPDATE smtprecv_message SET due = NULL WHERE number > 20",
-        "UPDATE smtprecv_recipient SET status = 'failed', reply_code = 550, reply_text = 'no' WHERE message > 20",
+        "UPDATE smtprecv_message SET due = NULL WHERE number > 10",
+        "UPDATE smtprecv_recipient SET status = 'failed', reply_code = 550, reply_text = 'no' WHERE message > 10",
     ),
-    "held": ("UPDATE smtprecv_message SET held = 1 WHERE number > 20",),
+    "held": ("UPDATE smtprecv_message SET held = 1 WHERE number > 10",),
 }
 """What is done to all that were copied."""
 
@@ -120,11 +125,11 @@ async def plant(queue: Queue) -> None:
     path = ForwardPath(Mailbox("ben", Domain("example.org")))
     envelope = Envelope(ReversePath(Mailbox("anna", Domain("example.com"))), recipients=(Recipient(path),))
     async with open_spool(queue.spool) as spool:
-        for _ in range(SEED):
+        for _ in range(DUE):
             draft = await spool.begin(utc_now())
             await draft.write(b"Subject: hello\r\n\r\n" + b"x" * 2000 + b"\r\n")
             await draft.commit(Client(SessionId("bench"), None, None), envelope, utc_now())
-        await run_once(spool, Defer())
+        await run_once(spool, Defer(), RETRY)
 
 
 class Defer:
@@ -140,7 +145,7 @@ def fill(queue: Queue, count: int, state: str) -> None:
     trio.run(plant, queue)
     with queue.database() as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        for first in range(SEED + 1, count + 1, PIECE):
+        for first in range(DUE + 1, count + 1, PIECE):
             connection.execute("BEGIN")
             for table in OVERRIDES:
                 copy(connection, table, first, min(first + PIECE - 1, count))
@@ -205,7 +210,7 @@ def passing(queue: Queue) -> Mapping[str, float]:
     async def make_pass() -> float:
         async with open_spool(queue.spool) as spool:
             began = time.perf_counter()
-            report = await run_once(spool, Defer())
+            report = await run_once(spool, Defer(), RETRY)
             took = time.perf_counter() - began
         if report.deferred != DUE:
             sys.exit(f"{report.deferred} were due, and not {DUE}")
@@ -215,9 +220,8 @@ def passing(queue: Queue) -> Mapping[str, float]:
 
 
 def running(queue: Queue) -> Mapping[str, float]:
-    """Make one pass by the command; what was due is delivered, and is put back by its copy."""
+    """Make one pass by the command, to where nobody listens: each message is tried, and deferred."""
     make_due(queue)
-    # Nobody listens there: each message is tried, and deferred.
     deliver = ["--deliver", "smtp://127.0.0.1:1", "--retry-first", "1h"]
     return run_command([*queue.command("runqueue"), *deliver], f"runqueue, {DUE} due")
 

@@ -7,9 +7,9 @@ mechanisms of AUTH for them, ``control`` steers a queue, and ``testing`` has con
 Its one rule: a name costs nothing until it is asked for, so that a command that looks at the queue imports no server.
 """
 
-from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from smtprecv._on_demand import on_demand
 
 if TYPE_CHECKING:
     from smtprecv import control, protocol, sasl, testing
@@ -280,26 +280,5 @@ _HOMES: Final = (
 
 ``Claim`` is the spool's; that of ``sasl`` is for its own namespace."""
 
-
-def _attribute(name: str) -> object:
-    """Import what has ``name``, keep it for the next time, and give it (PEP 562)."""
-    if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    found: object = import_module(f"{__name__}.{name}") if name in _NAMESPACES else _found(name)
-    globals()[name] = found
-    return found
-
-
-def _found(name: str) -> object:
-    homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
-    return next(getattr(home, name) for home in homes if hasattr(home, name))
-
-
-def _names() -> Sequence[str]:
-    return sorted({*globals(), *__all__})
-
-
-# Type checkers know the names from the imports above, and must go on to refuse all others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = _attribute, _names
+    __getattr__, __dir__ = on_demand(__name__, __all__, _HOMES, _NAMESPACES)
