@@ -173,6 +173,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def deep(session: nox.Session) -> None:
+    """Measure a queue of a million messages beside one of a thousand; arguments go to bench/deep_queue.py."""
+    session.install(".")
+    session.run("python", "-m", "bench.deep_queue", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the source archive, the wheel from it, and run the tests against that wheel."""
     session.install("build", *dependencies("test"))

@@ -211,6 +211,8 @@ async def test_steer_works_in_pages(tmp_path: Path) -> None:
         queue_ids = [await accept(spool, f"u{n}@example.com") for n in range(450)]
         assert len(await results(spool, Selection(), hold, limit=250)) == 250
         assert [each.queue_id async for each in select(spool, Selection(is_held=True))] == queue_ids[:250]
+        assert [each.queue_id async for each in select(spool, Selection(), limit=3)] == queue_ids[:3]
+        assert [each.queue_id async for each in select(spool, Selection(is_held=True), limit=249)] == queue_ids[:249]
         pages: list[int] = []
         one = Selection(recipients=frozenset({"u449@example.com"}))
         found = [each async for each in steer(spool, one, remove, looked_at=pages.append)]

@@ -147,6 +147,23 @@ def test_exports(name: str) -> None:
     assert undocumented == []
 
 
+@pytest.mark.parametrize("name", ["smtprecv", "smtprecv.protocol"])
+def test_names_on_demand(name: str) -> None:
+    """What type checkers see imported is what a program gets that asks for the name, and no other name is there."""
+    package = importlib.import_module(name)
+    seen: dict[str, object] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(package))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith(name):
+            home = importlib.import_module(node.module)
+            seen |= {alias.name: getattr(home, alias.name) for alias in node.names}
+    seen.pop("on_demand", None)
+    assert sorted(seen) == sorted(exports(name))
+    assert [each for each, value in seen.items() if getattr(package, each) is not value] == []
+    assert set(exports(name)) <= set(dir(package))
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'Sever'"):
+        getattr(package, "Sever")  # noqa: B009  # no name that type checkers know
+
+
 def describes_itself(value: object) -> bool:
     """Say whether a class, function or module has a docstring of its own."""
     return (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)) and bool(value.__doc__)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1] / "src" / "smtprecv"
 MODULES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 
 LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"_on_demand"}),
     frozenset({"protocol"}),
     frozenset({"durable", "errors", "message", "hostname", "resolver", "sasl"}),
     frozenset({"trace", "retry", "spool", "dsn", "relay"}),
@@ -22,7 +23,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "__main__"}),
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
-PURE = frozenset({"protocol", "retry", "trace", "dsn", "errors", "message", "sasl", "relay", "delivery", "policy"})
+PURE = frozenset(
+    {"_on_demand", "protocol", "retry", "trace", "dsn", "errors", "message", "sasl", "relay", "delivery", "policy"}
+)
 """The parts that import nothing outside the standard library; the others may import Trio, and nothing else."""
 OPTIONAL = {"resolver.py": "dns", "deliveries/_http.py": "httpx2"}
 """The modules around what is optional, and the one package that each of them imports."""

@@ -4,128 +4,135 @@ A message answered 250 is on disk, and is tried until every recipient has it. Th
 the public ones; ``protocol`` is the sans-IO core for programs that bring their own I/O, ``sasl`` has the
 mechanisms of AUTH for them, ``control`` steers a queue, ``moving`` moves messages out of one and in, and ``testing``
 has contract suites for your own parts.
+
+Its one rule: a name costs nothing until it is asked for, so that a command that looks at the queue imports no server.
 """
 
-from smtprecv import control, moving, protocol, sasl, testing
-from smtprecv.deliveries import (
-    Chooser,
-    Command,
-    Format,
-    Maildir,
-    Mbox,
-    Per,
-    Relay,
-    RelayTimeouts,
-    Route,
-    Router,
-    Webhook,
-    load_delivery,
-    verify_signature,
-)
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
-from smtprecv.dsn import NotifyPolicy
-from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
-from smtprecv.hostname import own_hostname
-from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
-from smtprecv.note import JsonNote, NoteCodec
-from smtprecv.policies import (
-    AcceptDomains,
-    Dnsbl,
-    PasswordFile,
-    on_authenticate,
-    on_connect,
-    on_data,
-    on_hello,
-    on_mail,
-    on_message,
-    on_rcpt,
-)
-from smtprecv.policy import (
-    All,
-    AuthPolicy,
-    ConnectPolicy,
-    DataPolicy,
-    HelloPolicy,
-    MailPolicy,
-    MessagePolicy,
-    Policy,
-    RcptPolicy,
-    ScramPolicy,
-)
-from smtprecv.protocol import (
-    AddressLiteral,
-    Body,
-    ByMode,
-    Config,
-    DeliverBy,
-    Dialect,
-    Domain,
-    EnhancedStatus,
-    Envelope,
-    ForwardPath,
-    Hello,
-    Host,
-    LocalProtocolError,
-    Mail,
-    Mailbox,
-    MailParameters,
-    Notify,
-    OriginalRecipient,
-    Rcpt,
-    RcptParameters,
-    Recipient,
-    Reply,
-    Ret,
-    ReversePath,
-    Session,
-    Severity,
-    SmtprecvError,
-    Tls,
-    Xtext,
-)
-from smtprecv.queue import Bounces, Report, run_once, run_queue
-from smtprecv.relay import TlsMode
-from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.sasl import External, Identity, Password, ScramKeys
-from smtprecv.server import (
-    ClientLookup,
-    DirectIntake,
-    Ident,
-    Incoming,
-    Intake,
-    Limits,
-    Listener,
-    Network,
-    Networks,
-    Rate,
-    ReverseDns,
-    Role,
-    Server,
-    SpoolIntake,
-    TlsFiles,
-    TlsSource,
-    UnixListener,
-    address_of,
-    listen,
-    raise_file_limit,
-)
-from smtprecv.spool import (
-    Answered,
-    Change,
-    Claim,
-    Draft,
-    Entry,
-    FreshMail,
-    Note,
-    RunInThread,
-    Spool,
-    SpoolOptions,
-    Standing,
-    Status,
-    Tried,
-    all_entries,
-    open_spool,
-)
+from typing import TYPE_CHECKING, Final
+
+from smtprecv._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from smtprecv import control, moving, protocol, sasl, testing
+    from smtprecv.deliveries import (
+        Chooser,
+        Command,
+        Format,
+        Maildir,
+        Mbox,
+        Per,
+        Relay,
+        RelayTimeouts,
+        Route,
+        Router,
+        Webhook,
+        load_delivery,
+        verify_signature,
+    )
+    from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
+    from smtprecv.dsn import NotifyPolicy
+    from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
+    from smtprecv.hostname import own_hostname
+    from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
+    from smtprecv.note import JsonNote, NoteCodec
+    from smtprecv.policies import (
+        AcceptDomains,
+        Dnsbl,
+        PasswordFile,
+        on_authenticate,
+        on_connect,
+        on_data,
+        on_hello,
+        on_mail,
+        on_message,
+        on_rcpt,
+    )
+    from smtprecv.policy import (
+        All,
+        AuthPolicy,
+        ConnectPolicy,
+        DataPolicy,
+        HelloPolicy,
+        MailPolicy,
+        MessagePolicy,
+        Policy,
+        RcptPolicy,
+        ScramPolicy,
+    )
+    from smtprecv.protocol import (
+        AddressLiteral,
+        Body,
+        ByMode,
+        Config,
+        DeliverBy,
+        Dialect,
+        Domain,
+        EnhancedStatus,
+        Envelope,
+        ForwardPath,
+        Hello,
+        Host,
+        LocalProtocolError,
+        Mail,
+        Mailbox,
+        MailParameters,
+        Notify,
+        OriginalRecipient,
+        Rcpt,
+        RcptParameters,
+        Recipient,
+        Reply,
+        Ret,
+        ReversePath,
+        Session,
+        Severity,
+        SmtprecvError,
+        Tls,
+        Xtext,
+    )
+    from smtprecv.queue import Bounces, Report, run_once, run_queue
+    from smtprecv.relay import TlsMode
+    from smtprecv.retry import Backoff, RetryPolicy
+    from smtprecv.sasl import External, Identity, Password, ScramKeys
+    from smtprecv.server import (
+        ClientLookup,
+        DirectIntake,
+        Ident,
+        Incoming,
+        Intake,
+        Limits,
+        Listener,
+        Network,
+        Networks,
+        Rate,
+        ReverseDns,
+        Role,
+        Server,
+        SpoolIntake,
+        TlsFiles,
+        TlsSource,
+        UnixListener,
+        address_of,
+        listen,
+        raise_file_limit,
+    )
+    from smtprecv.spool import (
+        Answered,
+        Change,
+        Claim,
+        Draft,
+        Entry,
+        FreshMail,
+        Note,
+        RunInThread,
+        Spool,
+        SpoolOptions,
+        Standing,
+        Status,
+        Tried,
+        all_entries,
+        open_spool,
+    )
 
 __all__ = [
     "AcceptDomains",
@@ -263,3 +270,17 @@ __all__ = [
     "utc_now",
     "verify_signature",
 ]
+
+_NAMESPACES: Final = frozenset({"control", "moving", "protocol", "sasl", "testing"})
+_HOMES: Final = (
+    *("protocol", "errors", "message", "hostname"),
+    *("retry", "spool", "sasl", "dsn", "relay"),
+    *("note", "delivery", "policy"),
+    *("queue", "server", "deliveries", "policies"),
+)
+"""Where the names are, from the lowest layer up: to find one imports little but what stands below it anyway.
+
+``Claim`` is the spool's; that of ``sasl`` is for its own namespace."""
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = on_demand(__name__, __all__, _HOMES, _NAMESPACES)

@@ -8,6 +8,7 @@ is never touched, and what was chosen is looked at again in the transaction that
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class Selection:
         """Say whether a message is chosen."""
         return (
             (not self.ids or entry.queue_id in self.ids)
-            and _is_among(str(entry.envelope.reverse_path), self.senders)
+            and (not self.senders or _is_among(str(entry.envelope.reverse_path), self.senders))
             and (self.received_before is None or entry.received <= self.received_before)
             and (self.is_held is None or entry.is_held == self.is_held)
             and any(map(self.has_recipient, entry.standings))
@@ -59,14 +60,14 @@ class Selection:
         """Say whether a recipient is chosen, of a message that is."""
         mailbox = standing.recipient.forward_path.mailbox
         return (
-            _is_among(str(mailbox), self.recipients)
-            and _is_among(str(mailbox.domain), self.domains)
+            (not self.recipients or _is_among(str(mailbox), self.recipients))
+            and (not self.domains or _is_among(str(mailbox.domain), self.domains))
             and (not self.statuses or standing.status in self.statuses)
         )
 
 
 def _is_among(text: str, wanted: frozenset[str]) -> bool:
-    return not wanted or text.casefold() in {each.casefold() for each in wanted}
+    return text.casefold() in {each.casefold() for each in wanted}
 
 
 Chosen: TypeAlias = Callable[[Standing], bool]
@@ -131,12 +132,21 @@ class Result:
     verdict: Verdict
 
 
-async def select(spool: Spool, selection: Selection) -> AsyncGenerator[Entry, None]:
-    """Give the chosen entries by queue id, read in short pages; what changes meanwhile may or may not be seen."""
-    async with aclosing(_pages(spool, selection)) as pages:
+async def select(spool: Spool, selection: Selection, *, limit: int | None = None) -> AsyncGenerator[Entry, None]:
+    """Give the chosen entries by queue id, at most ``limit`` of them.
+
+    They are read in short pages; what changes meanwhile may or may not be seen.
+    """
+    left = sys.maxsize if limit is None else limit
+    # Where all that is read is chosen, no more is read than is wanted.
+    page_size = min(left, _PAGE_SIZE) if selection.is_everything else _PAGE_SIZE
+    async with aclosing(_pages(spool, selection, page_size)) as pages:
         async for page in pages:
-            for entry in filter(selection.has, page):
+            for entry in [entry for entry in page if selection.has(entry)][:left]:
                 yield entry
+                left -= 1
+            if not left:
+                return
 
 
 async def steer(
@@ -158,7 +168,7 @@ async def steer(
     act = _try_out if dry_run else _act
     missing = dict.fromkeys(sorted(selection.ids))
     left = limit
-    async with aclosing(_pages(spool, selection)) as pages:
+    async with aclosing(_pages(spool, selection, _PAGE_SIZE)) as pages:
         async for page in pages:
             for entry in page:
                 missing.pop(entry.queue_id, None)
@@ -173,15 +183,15 @@ async def steer(
         yield Result(queue_id, Verdict.MISSING)
 
 
-async def _pages(spool: Spool, selection: Selection) -> AsyncGenerator[Sequence[Entry], None]:
-    """Give what may be chosen, in pages."""
+async def _pages(spool: Spool, selection: Selection, size: int) -> AsyncGenerator[Sequence[Entry], None]:
+    """Give what may be chosen, in pages of this size."""
     names = sorted(selection.ids)
-    for start in range(0, len(names), _PAGE_SIZE):
-        yield await spool.find(names[start : start + _PAGE_SIZE])
-    page = () if names else await spool.entries(limit=_PAGE_SIZE)
+    for start in range(0, len(names), size):
+        yield await spool.find(names[start : start + size])
+    page = () if names else await spool.entries(limit=size)
     while page:
         yield page
-        page = await spool.entries(after=page[-1].queue_id, limit=_PAGE_SIZE)
+        page = await spool.entries(after=page[-1].queue_id, limit=size)
 
 
 def _changed(selection: Selection, order: Order, entry: Entry) -> Entry | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtprecv.cli._values import read_delivery
+from smtprecv.cli._scheme import read_delivery
 from smtprecv.deliveries import Relay
 from smtprecv.errors import ConfigError
 from smtprecv.protocol import Dialect

@@ -155,34 +155,34 @@ STANDING_ROW = list(standing_row(ENTRY.standings[0]))
         (0, None),  # queue id
         (1, "noon"),  # received
         (1, 1 << 62),  # out of range
-        (4, None),  # size
-        (5, "nobody"),  # reverse_path
-        (5, "ada@"),
-        (5, "ada@[192.0.2.999]"),
-        (5, b"\xff@example.com"),
-        (6, "{}"),  # parameters
-        (6, "[]"),
-        (6, "[" * 100_000),
-        (6, '{"v": 2}'),
-        (6, '{"v": 1, "size": null, "body": "9BIT", "smtputf8": false}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": 0}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "ret": "BODY"}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": 7}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a=b"}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a+0D+0A"}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "require_tls": "yes"}'),
-        (6, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "auth": []}'),
-        (6, deliver_by_text("120;R")),
-        (6, deliver_by_text({"seconds": 120, "mode": "X", "is_traced": False})),
-        (6, deliver_by_text({"seconds": 10**9, "mode": "N", "is_traced": False})),
-        (6, deliver_by_text({"seconds": "120", "mode": "N", "is_traced": False})),
-        (7, None),  # priority
-        (7, "9"),
-        (8, "not json"),  # client
-        (8, b"\xff"),
-        (8, str(ROW[8]).replace('"tls": null', '"tls": true')),
-        (8, str(ROW[8]).replace('"tls": null', '"tls": {"version": "TLSv1.3"}')),
-        (8, str(ROW[8]).replace('"SMTP"', '"UUCP"')),
+        (2, None),  # size
+        (3, "nobody"),  # reverse_path
+        (3, "ada@"),
+        (3, "ada@[192.0.2.999]"),
+        (3, b"\xff@example.com"),
+        (4, "{}"),  # parameters
+        (4, "[]"),
+        (4, "[" * 100_000),
+        (4, '{"v": 2}'),
+        (4, '{"v": 1, "size": null, "body": "9BIT", "smtputf8": false}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": 0}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "ret": "BODY"}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": 7}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a=b"}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "envid": "a+0D+0A"}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "require_tls": "yes"}'),
+        (4, '{"v": 1, "size": null, "body": "7BIT", "smtputf8": false, "auth": []}'),
+        (4, deliver_by_text("120;R")),
+        (4, deliver_by_text({"seconds": 120, "mode": "X", "is_traced": False})),
+        (4, deliver_by_text({"seconds": 10**9, "mode": "N", "is_traced": False})),
+        (4, deliver_by_text({"seconds": "120", "mode": "N", "is_traced": False})),
+        (5, None),  # priority
+        (5, "9"),
+        (6, "not json"),  # client
+        (6, b"\xff"),
+        (6, str(ROW[6]).replace('"tls": null', '"tls": true')),
+        (6, str(ROW[6]).replace('"tls": null', '"tls": {"version": "TLSv1.3"}')),
+        (6, str(ROW[6]).replace('"SMTP"', '"UUCP"')),
     ],
 )
 def test_rows_that_are_no_entry(place: int, value: object) -> None:
@@ -305,7 +305,7 @@ def test_parameters_survive_a_redirect() -> None:
 def test_parameters_not_given_cost_nothing() -> None:
     """The usual message has no column of recipient parameters, and none of MAIL's but the old ones."""
     assert standing_row(ENTRY.standings[0])[7] is None
-    assert json.loads(str(ROW[6])) == {"v": 1, "size": None, "body": "7BIT", "smtputf8": False}
+    assert json.loads(str(ROW[4])) == {"v": 1, "size": None, "body": "7BIT", "smtputf8": False}
 
 
 @pytest.mark.parametrize("text", ["qP7+2Bz", "Zo+C3+AB"])

@@ -114,7 +114,8 @@ async def test_claims_walk_the_index(tmp_path: Path) -> None:
         "SELECT max(priority) FROM message WHERE owner IS NULL AND held = 0 AND priority < 9": "smtprecv_due",
         "SELECT min(due) FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due <= 1": "smtprecv_due",
         "SELECT DISTINCT owner FROM message WHERE owner IS NOT NULL": "smtprecv_owner",
-        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due IS NULL": "smtprecv_due",
+        "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due IS NULL AND number > 5"
+        " ORDER BY number": "smtprecv_due (priority=? AND due=? AND rowid>?)",
         "SELECT number FROM message WHERE owner IS NULL AND held = 0 AND priority = 0 AND due > 1": "smtprecv_due",
         "UPDATE message SET owner = NULL WHERE owner = 'x'": "smtprecv_owner",
         "UPDATE message SET owner = NULL WHERE owner IS NOT NULL AND owner NOT IN ('x')": "smtprecv_owner",

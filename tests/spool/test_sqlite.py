@@ -277,6 +277,29 @@ async def test_what_no_claim_would_meet_is_set_aside(
         assert ask(tmp_path, "SELECT id FROM smtprecv_corrupt") == [(lost.queue_id,)]
 
 
+async def test_what_has_failed_is_looked_at_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many have failed, a recovery looks at so many of each priority; the next ones go on, and begin again."""
+    monkeypatch.setattr(_claims, "_LOOK_SIZE", 2)
+    async with opened(tmp_path) as spool:
+        entries = [await accept(spool) for _ in range(7)]
+        for claim in await spool.claim(LATE, 7):
+            await spool.record(claim.entry.given_up())
+        ask(tmp_path, "UPDATE smtprecv_recipient SET status = 'pending' WHERE message IN (1, 4)")
+        ask(tmp_path, "UPDATE smtprecv_message SET priority = 1 WHERE number > 4")
+        gone: list[int] = []
+        for _ in range(4):
+            await spool.recover()
+            gone.append(len(ask(tmp_path, "SELECT id FROM smtprecv_corrupt")))
+        assert gone == [1, 2, 2, 2]
+        ask(tmp_path, "UPDATE smtprecv_recipient SET status = 'pending' WHERE message = 2")
+        for _ in range(3):
+            await spool.recover()
+        aside = {entries[0].queue_id, entries[1].queue_id, entries[3].queue_id}
+        assert set(ask(tmp_path, "SELECT id FROM smtprecv_corrupt")) == {(queue_id,) for queue_id in aside}
+
+
 async def test_a_time_before_all_times(tmp_path: Path) -> None:
     """A due time that no datetime can tell is due now."""
     async with opened(tmp_path) as spool:

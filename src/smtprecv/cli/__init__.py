@@ -9,31 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from io import TextIOWrapper
 from typing import Final
 
-import trio
-
 from smtprecv.cli._arguments import Options, parse_arguments
-from smtprecv.cli._passwd import passwd
-from smtprecv.cli._queue import queue
-from smtprecv.cli._runqueue import runqueue
-from smtprecv.cli._serve import serve
-from smtprecv.cli._showqueue import showqueue
 from smtprecv.cli._terminal import Sparing, reason, say
 from smtprecv.errors import ConfigError, SpoolError
 
 __all__ = ["main"]
-
-_COMMANDS: Final[Mapping[str, Callable[[Options], Awaitable[int]]]] = {
-    "serve": serve,
-    "runqueue": runqueue,
-    "showqueue": showqueue,
-    "queue": queue,
-    "passwd": passwd,
-}
 
 _SPARING_TIME: Final = 60.0
 """Seconds between two lines on a want of file descriptors."""
@@ -55,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a pass does is in its one line of output: cron mails whatever else is said.
         level = logging.INFO if options.command == "serve" else logging.WARNING
         _configure_output(level, options.log.handler(options.log_name, options.log_facility))
-        status = trio.run(_COMMANDS[options.command], options)
+        status = _run(options)
         sys.stdout.flush()
     except* KeyboardInterrupt:
         status = _INTERRUPTED
@@ -70,6 +55,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(reason(errors))
         status = 1
     return status
+
+
+def _run(options: Options) -> int:
+    """Run the command, and give its exit status."""
+    import trio
+
+    return trio.run(_command(options.command), options)
+
+
+def _command(name: str) -> Callable[[Options], Awaitable[int]]:
+    """Import a command, and none of the others."""
+    match name:
+        case "serve":
+            from smtprecv.cli._serve import serve as command
+        case "runqueue":
+            from smtprecv.cli._runqueue import runqueue as command
+        case "showqueue":
+            from smtprecv.cli._showqueue import showqueue as command
+        case "queue":
+            from smtprecv.cli._queue import queue as command
+        case _:
+            from smtprecv.cli._passwd import passwd as command
+    return command
 
 
 def _complete_standard_streams() -> None:

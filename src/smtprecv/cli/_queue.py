@@ -64,7 +64,7 @@ async def _list(spool: Spool, selection: Selection, options: Options) -> int:
     width = terminal_width()
     missing = set(selection.ids)
     count = 0
-    async with aclosing(control.select(spool, selection)) as entries:
+    async with aclosing(control.select(spool, selection, limit=options.limit)) as entries:
         async for entry in entries:
             missing.discard(entry.queue_id)
             heading = HEADING if not count and not options.json else ()
@@ -72,8 +72,8 @@ async def _list(spool: Spool, selection: Selection, options: Options) -> int:
             for line in (*heading, *lines):
                 _write(line if options.json else cut(line, width))
             count += 1
-            if count == options.limit:
-                return 0
+    if count == options.limit:
+        return 0
     if not count and selection.is_everything and not options.json:
         _write("queue is empty")
     there = {entry.queue_id for entry in await spool.find(sorted(missing))}

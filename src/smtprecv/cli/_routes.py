@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass
 from typing import final
 
-from smtprecv.cli._values import MakeDelivery, read_delivery
+from smtprecv.cli._scheme import MakeDelivery, read_delivery
 from smtprecv.deliveries import Route, Router
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError

@@ -198,7 +198,7 @@ def _size(octets: int) -> str:
 
 def local_time(time: dt.datetime | None) -> str:
     """Give a time as people read it, in their zone; a hyphen for none."""
-    return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if time is None else time.astimezone().replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def iso_time(time: dt.datetime | None) -> str | None:

@@ -28,7 +28,7 @@ def pad(text: str, width: int) -> str:
 
 def cells(text: str) -> int:
     """Count the terminal cells that a text takes: East Asian wide characters two, combining ones none."""
-    return sum(_cells_of(character) for character in text)
+    return len(text) if text.isascii() else sum(_cells_of(character) for character in text)
 
 
 def cut(text: str, width: int | None) -> str:

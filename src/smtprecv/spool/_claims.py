@@ -1,7 +1,7 @@
 """The statements of the spool about claims: every one runs inside a job of the writer.
 
 Its one rule: cost follows what is due. A claim walks the index of what is due, with one look for each priority that
-there is, and nothing walks the table. What cannot be read is set aside when it is claimed.
+there is, and nothing walks the table, nor what has failed. What cannot be read is set aside when it is claimed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ _OF_PRIORITY: Final = "owner IS NULL AND held = 0 AND priority = ?"
 _DUE: Final = f"{SELECT} WHERE {_OF_PRIORITY} AND due IS NOT NULL AND due <= ? ORDER BY due, number LIMIT ?"
 _NEXT_DUE: Final = f"SELECT min(due) FROM smtprecv_message WHERE {_OF_PRIORITY} AND due <= ?"
 _TOO_LATE: Final = f"{SELECT} WHERE {_OF_PRIORITY} AND due > ?"
-_NEVER_DUE: Final = (
-    f"{SELECT} WHERE {_OF_PRIORITY} AND due IS NULL AND EXISTS"
+_NEVER_DUE: Final = f"{_OF_PRIORITY} AND due IS NULL AND number > ?"
+_LOOK: Final = (
+    "SELECT count(*), max(number)"
+    f" FROM (SELECT number FROM smtprecv_message WHERE {_NEVER_DUE} ORDER BY number LIMIT ?)"
+)
+_LOOK_SIZE: Final = 2000
+"""Messages that are never due, of one priority, that are looked at in one turn."""
+_LOST: Final = (
+    f"{SELECT} WHERE {_NEVER_DUE} AND number <= ? AND EXISTS"
     " (SELECT 1 FROM smtprecv_recipient WHERE message = number AND status NOT IN (?, ?, ?))"
 )
 
@@ -88,17 +95,25 @@ def void(connection: sqlite3.Connection, is_alive: Callable[[object], bool]) -> 
     return connection.execute(statement, living).rowcount
 
 
-def set_lost_aside(connection: sqlite3.Connection) -> None:
-    """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time."""
+def set_lost_aside(connection: sqlite3.Connection, after: int) -> int:
+    """Set aside what no claim would ever meet: never due though a recipient waits, or due behind the end of time.
+
+    There may be a million that have failed and are rightly never due. So of these only so many are looked at, behind
+    the number ``after``; give the number behind which to go on the next time, 0 to begin again.
+    """
     final = (Status.DELIVERED.value, Status.FAILED.value, Status.RETURNED.value)
+    ends: list[int] = []
     for priority in _priorities(connection):
-        lost = connection.execute(_NEVER_DUE, (priority, *final)).fetchall()
+        count, last = connection.execute(_LOOK, (priority, after, _LOOK_SIZE)).fetchone()
+        ends += [last] if count == _LOOK_SIZE else []
+        lost = connection.execute(_LOST, (priority, after, last, *final)).fetchall()
         lost += connection.execute(_TOO_LATE, (priority, LATEST)).fetchall()
         for number, _, _, *columns in lost:
             try:
                 entry_of(connection, number, columns)
             except CorruptEntry as error:
                 set_aside(connection, number, columns[0], error)
+    return min(ends, default=0)
 
 
 def next_due(connection: sqlite3.Connection) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
@@ -49,10 +50,9 @@ Row: TypeAlias = Sequence[object]
 Value: TypeAlias = str | int | bytes | None
 """What is stored in a column."""
 
-ENTRY_COLUMNS: Final = (
-    "id, received, due, attempted, size, reverse_path, parameters, priority, client, error, held, warned, report_of, "
-    "note_version, note"
-)
+MOVING_COLUMNS: Final = "due, attempted, error, held, warned, note_version, note"
+"""What an attempt or an operator changes of a message, beside its recipients."""
+ENTRY_COLUMNS: Final = f"id, received, size, reverse_path, parameters, priority, client, report_of, {MOVING_COLUMNS}"
 STANDING_COLUMNS: Final = "forward_path, status, attempts, reply_code, reply_status, reply_text, original, parameters"
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -70,19 +70,40 @@ def entry_row(entry: Entry) -> tuple[Value, ...]:
     return (
         entry.queue_id,
         time_number(entry.received),
-        None if entry.due is None else time_number(entry.due),
-        None if entry.attempted is None else time_number(entry.attempted),
         entry.size,
         str(entry.envelope.reverse_path),
         mail_text(entry.envelope.parameters),
         entry.envelope.parameters.priority,
         fields_text(client_fields(entry.client)),
+        entry.report_of,
+        *moving_row(entry),
+    )
+
+
+def moving_row(entry: Entry) -> tuple[Value, ...]:
+    """Give the values of MOVING_COLUMNS."""
+    return (
+        None if entry.due is None else time_number(entry.due),
+        None if entry.attempted is None else time_number(entry.attempted),
         None if entry.error is None else storable(entry.error),
         int(entry.is_held),
         None if entry.warned is None else time_number(entry.warned),
-        entry.report_of,
         *((None, None) if entry.note is None else (entry.note.version, storable(entry.note.text))),
     )
+
+
+def has_moved_only(before: Entry, after: Entry) -> bool:
+    """Say whether the two differ in MOVING_COLUMNS alone, if at all."""
+    moved = replace(
+        before,
+        due=after.due,
+        attempted=after.attempted,
+        error=after.error,
+        is_held=after.is_held,
+        warned=after.warned,
+        note=after.note,
+    )
+    return moved == after
 
 
 def standing_row(standing: Standing) -> tuple[Value, ...]:
@@ -98,8 +119,8 @@ def standing_row(standing: Standing) -> tuple[Value, ...]:
 def read_entry(row: Row, standing_rows: Sequence[Row]) -> Entry:
     """Give the entry of a row of ENTRY_COLUMNS and of its recipients' rows; CorruptEntry if they make none."""
     try:
-        queue_id, received, due, attempted, size, reverse_path, parameters, priority, client, error, *rest = row
-        held, warned, report_of, *note = rest
+        queue_id, received, size, reverse_path, parameters, priority, client, report_of, *moving = row
+        due, attempted, error, held, warned, *note = moving
         mail_parameters = read_mail(read_fields(parameters), priority)
         standings = tuple(_standing(standing_row) for standing_row in standing_rows)
         recipients = tuple(standing.recipient for standing in standings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -20,9 +20,12 @@ from smtprecv.spool import _journal as journal
 from smtprecv.spool._body import BodyFile, StoredBody
 from smtprecv.spool._codec import (
     ENTRY_COLUMNS,
+    MOVING_COLUMNS,
     STANDING_COLUMNS,
     Row,
     entry_row,
+    has_moved_only,
+    moving_row,
     read_entry,
     standing_row,
     storable,
@@ -45,10 +48,16 @@ _INSERT_MESSAGE: Final = (
 _UPDATE_MESSAGE: Final = (
     f"UPDATE smtprecv_message SET owner = NULL, ({ENTRY_COLUMNS}) = ({_ENTRY_MARKS}) WHERE number = ?"
 )
+_MOVING_MARKS: Final = ",".join("?" * len(MOVING_COLUMNS.split(",")))
+_MOVE_MESSAGE: Final = f"UPDATE smtprecv_message SET ({MOVING_COLUMNS}) = ({_MOVING_MARKS}) WHERE number = ?"
 _INSERT_RECIPIENT: Final = (
     f"INSERT INTO smtprecv_recipient (message, position, {STANDING_COLUMNS}) VALUES (?,?,{_STANDING_MARKS})"
 )
-_SELECT_RECIPIENTS: Final = f"SELECT {STANDING_COLUMNS} FROM smtprecv_recipient WHERE message = ? ORDER BY position"
+_SELECT_RECIPIENTS: Final = (
+    f"SELECT message, {STANDING_COLUMNS} FROM smtprecv_recipient WHERE message IN ({{}}) ORDER BY message, position"
+)
+_MANY: Final = 500
+"""Messages that one query asks for: SQLite takes 999 parameters at the least."""
 _SELECT_CLAIMED: Final = (
     "SELECT number, body_file, EXISTS (SELECT 1 FROM smtprecv_attempt WHERE message = number)"
     " FROM smtprecv_message WHERE id = ? AND owner = ?"
@@ -108,15 +117,16 @@ def change(
 ) -> list[tuple[Entry, Entry | None, StoredBody | None]]:
     """Put what ``change_entry`` gives in the place of messages that nobody has claimed; give the bodies of the gone."""
     changes: list[tuple[Entry, Entry | None, StoredBody | None]] = []
-    for queue_id in dict.fromkeys(queue_ids):
-        rows: list[Row] = connection.execute(f"{SELECT} WHERE owner IS NULL AND id = ?", (queue_id,)).fetchall()
-        for row, before in ((each, entry) for each in rows for entry in _readable(connection, each)):
-            after = change_entry(before)
-            after = None if after is None or after.is_done else after
-            body = _remove(connection, row[0], row[1], has_journal=True) if after is None else None
-            if after is not None and after is not before:
-                _put(connection, row[0], after)
-            changes.append((before, after, body))
+    query = f"{SELECT} WHERE owner IS NULL AND id = ?"
+    names = dict.fromkeys(queue_ids)
+    rows = [row for queue_id in names for row in connection.execute(query, (queue_id,)).fetchall()]
+    for row, before in _readable(connection, rows):
+        after = change_entry(before)
+        after = None if after is None or after.is_done else after
+        body = _remove(connection, row[0], row[1], has_journal=True) if after is None else None
+        if after is not None and after is not before:
+            _change(connection, row[0], before, after)
+        changes.append((before, after, body))
     return changes
 
 
@@ -153,6 +163,14 @@ def _put(connection: sqlite3.Connection, number: object, entry: Entry) -> None:
     _insert_standings(connection, number, entry)
 
 
+def _change(connection: sqlite3.Connection, number: object, before: Entry, after: Entry) -> None:
+    """Store an entry in the place of ``before``; where only what moves differs, its client and recipients stay."""
+    if has_moved_only(before, after):
+        connection.execute(_MOVE_MESSAGE, (*moving_row(after), number))
+    else:
+        _put(connection, number, after)
+
+
 def is_claimed(connection: sqlite3.Connection, queue_id: QueueId, owner: str) -> bool:
     """Say whether ``owner`` has a claim on a message."""
     query = "SELECT 1 FROM smtprecv_message WHERE id = ? AND owner = ?"
@@ -163,34 +181,32 @@ def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Ent
     """Give the next entries by queue id. What cannot be read is passed over: this changes nothing."""
     entries: list[Entry] = []
     cursor = connection.execute(f"{SELECT} WHERE id > ? ORDER BY id", (after,))
-    while len(entries) < limit and (row := cursor.fetchone()) is not None:
-        entries += _readable(connection, row)
+    while len(entries) < limit and (rows := cursor.fetchmany(limit - len(entries))):
+        entries += [entry for _, entry in _readable(connection, rows)]
     cursor.close()
     return entries
 
 
 def find(connection: sqlite3.Connection, queue_ids: Sequence[QueueId]) -> list[Entry]:
     """Give the entries of these names, as far as they are there and can be read."""
-    return [
-        entry
-        for queue_id in sorted(set(queue_ids))
-        for row in connection.execute(f"{SELECT} WHERE id = ?", (queue_id,)).fetchall()
-        for entry in _readable(connection, row)
-    ]
+    query = f"{SELECT} WHERE id = ?"
+    names = sorted(set(queue_ids))
+    rows = [row for queue_id in names for row in connection.execute(query, (queue_id,)).fetchall()]
+    return [entry for _, entry in _readable(connection, rows)]
 
 
 def faults(connection: sqlite3.Connection, bodies: Path, after: int, limit: int) -> tuple[list[str], int | None]:
     """Say what is wrong with the next messages behind the number ``after``; give the last number, None at the end."""
     found: list[str] = []
-    number = None
     query = f"{SELECT} WHERE number > ? ORDER BY number LIMIT ?"
-    for number, body_file, _, *columns in connection.execute(query, (after, limit)).fetchall():
+    rows: list[Row] = connection.execute(query, (after, limit)).fetchall()
+    for (number, body_file, _, *columns), standings in _with_standings(connection, rows):
         try:
-            body_of(connection, bodies, number, body_file, entry_of(connection, number, columns).size)
+            body_of(connection, bodies, number, body_file, read_entry(columns, standings).size)
         except CorruptEntry as error:
             found.append(f"{columns[0]}: {error}")
         found += [f"{columns[0]}: {fault}" for fault in journal.faults(connection, number)]
-    return found, number
+    return found, read_number(rows[-1][0]) if rows else None
 
 
 def is_taken(connection: sqlite3.Connection, queue_id: QueueId) -> bool:
@@ -209,18 +225,31 @@ def is_named(connection: sqlite3.Connection, body_file: str) -> bool:
     )
 
 
-def _readable(connection: sqlite3.Connection, row: Row) -> list[Entry]:
-    number, _, _, *columns = row
-    try:
-        return [entry_of(connection, number, columns)]
-    except CorruptEntry as error:
-        _log.error("%s cannot be read: %s", columns[0], error)
-        return []
+def _readable(connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[tuple[Row, Entry]]:
+    """Give the rows that can be read, each with its entry."""
+    for row, standings in _with_standings(connection, rows):
+        _, _, _, *columns = row
+        try:
+            yield row, read_entry(columns, standings)
+        except CorruptEntry as error:
+            _log.error("%s cannot be read: %s", columns[0], error)
+
+
+def _with_standings(connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[tuple[Row, Sequence[Row]]]:
+    """Give each row with those of its recipients, which are asked for many messages at a time."""
+    for start in range(0, len(rows), _MANY):
+        some = rows[start : start + _MANY]
+        standings: dict[object, list[Row]] = {row[0]: [] for row in some}
+        query = _SELECT_RECIPIENTS.format(",".join("?" * len(some)))
+        for number, *columns in connection.execute(query, [*standings]).fetchall():
+            standings[number].append(columns)
+        yield from ((row, standings[row[0]]) for row in some)
 
 
 def entry_of(connection: sqlite3.Connection, number: object, columns: Row) -> Entry:
     """Read the entry of a row; CorruptEntry if that cannot be."""
-    return read_entry(columns, connection.execute(_SELECT_RECIPIENTS, (number,)).fetchall())
+    standings: list[Row] = connection.execute(_SELECT_RECIPIENTS.format("?"), (number,)).fetchall()
+    return read_entry(columns, [row[1:] for row in standings])
 
 
 def body_of(connection: sqlite3.Connection, bodies: Path, number: object, body_file: object, size: int) -> StoredBody:

@@ -129,6 +129,7 @@ class SqliteSpool:
         self._arrival = trio.Event()
         self._has_started = False
         self._has_claims = True
+        self._looked = 0
 
     async def start(self) -> None:
         """Connect and recover; SpoolError if that cannot be."""
@@ -207,7 +208,7 @@ class SqliteSpool:
 
         def work(transaction: Transaction) -> tuple[int, list[str]]:
             count = claims.void(transaction.connection, partial(is_alive, self._folder.owners))
-            claims.set_lost_aside(transaction.connection)
+            self._looked = claims.set_lost_aside(transaction.connection, self._looked)
             return count, dead_owners(self._folder.owners)
 
         count, dead = await self._writer.run(Rank.RECORD, work)
