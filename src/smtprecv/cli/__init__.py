@@ -22,6 +22,7 @@ from smtprecv.cli._queue import queue
 from smtprecv.cli._runqueue import runqueue
 from smtprecv.cli._serve import serve
 from smtprecv.cli._showqueue import showqueue
+from smtprecv.cli._supervisor import supervise
 from smtprecv.cli._terminal import Sparing, reason, say
 from smtprecv.errors import ConfigError, SpoolError
 
@@ -54,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # What a pass does is in its one line of output: cron mails whatever else is said.
         level = logging.INFO if options.command == "serve" else logging.WARNING
-        _configure_output(level, options.log.handler(options.log_name, options.log_facility))
-        status = trio.run(_COMMANDS[options.command], options)
+        number = None if options.worker is None else options.worker.number
+        _configure_output(level, options.log.handler(options.log_name, options.log_facility, number))
+        status = _run(options, sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except* KeyboardInterrupt:
         status = _INTERRUPTED
@@ -70,6 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(reason(errors))
         status = 1
     return status
+
+
+def _run(options: Options, argv: Sequence[str]) -> int:
+    """Run the command in this process, or in several; give its exit status."""
+    if options.workers > 1 and options.worker is None:
+        return supervise(options, argv)
+    return trio.run(_COMMANDS[options.command], options)
 
 
 def _complete_standard_streams() -> None:

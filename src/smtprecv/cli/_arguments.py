@@ -27,6 +27,7 @@ from smtprecv.cli._values import (
     read_path,
     value,
 )
+from smtprecv.cli._worker import Worker, read_worker
 from smtprecv.delivery import Delivery
 from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
@@ -81,6 +82,8 @@ class Options(argparse.Namespace):
     retry_max: dt.timedelta
     give_up: dt.timedelta
     grace: dt.timedelta
+    workers: int = 1
+    worker: Worker | None = None
     runqueue: bool
     json: bool
     ids: list[QueueId]
@@ -153,6 +156,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-runqueue", dest="runqueue", action="store_false",
         help="only receive; the queue is run by somebody else")  # fmt: skip
     _add_limits(parser)
+    _add_workers(parser)
     _add_log(parser)
     parser.epilog = (
         "ADDRESS: HOST:PORT, or [::1]:PORT for IPv6, and port 0 for one that the system chooses; "
@@ -213,6 +217,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
             help=f"{text}, default %(default)s")  # fmt: skip
     add("--grace", metavar="DURATION", type=value(read_duration), default="10s",
         help="how long open transactions may go on after SIGTERM or SIGINT, default %(default)s")  # fmt: skip
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", metavar="N", type=value(read_number(1)), default=1,
+        help="processes that receive and run the queue, one for each core, say; limits are those of each process; "
+        "default %(default)s")  # fmt: skip
+    parser.add_argument("--worker", type=value(read_worker), help=argparse.SUPPRESS)
 
 
 def _add_runqueue(parser: argparse.ArgumentParser) -> None:
