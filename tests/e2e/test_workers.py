@@ -21,54 +21,21 @@ from tests.e2e.peers.certificates import Authority, Certificate, serving
 from tests.e2e.served import COMMAND, Served, smtprecv, until
 from tests.e2e.test_listeners import LAUNCHER
 from tests.e2e.wire import Wire
+from tests.e2e.workers import is_over, serving_by, stopped, workers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ANNA = "anna@example.com"
 BEN = "ben@example.org"
-_PROCESS = re.compile(r"worker (\d+) is process (\d+)$", re.MULTILINE)
 
 
-def workers(served: Served) -> dict[int, int]:
-    """Give the process of each worker, as the log names the last one."""
-    return {int(number): int(pid) for number, pid in _PROCESS.findall(served.log)}
-
-
-@contextmanager
-def serving_by(folder: Path, *options: str, count: int = 2, port: int = 0) -> Iterator[Served]:
-    """Serve by so many workers, all of which take mail; whatever still runs behind the block is killed."""
-    with Served(folder, "--workers", str(count), *options, port=port) as served:
-        try:
-            until(lambda: len(workers(served)) == count, "the workers")
-            yield served
-        finally:
-            for _, pid in _PROCESS.findall(served.log):
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-
-
-def is_over(pid: int) -> bool:
-    """Say whether a process has ended, though perhaps nobody has waited for it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except FileNotFoundError:
-        return True
-
-
-def words_of_children(pid: int) -> list[list[str]]:
-    """Give the command line of each child of a process."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children]
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Let a process stand still."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+def has_worker(pid: int) -> bool:
+    """Say whether a process has a child that is a worker."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError):
+            if "--worker" in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+                return True
+    return False
 
 
 def opened(served: Served) -> Wire:
@@ -299,7 +266,7 @@ def test_end_before_the_beginning(tmp_path: Path) -> None:
     log = tmp_path / "log"
     serve = [*COMMAND, "serve", "--workers", "2", "--listen", f"unix:{tmp_path}/s", "--no-runqueue"]
     with log.open("wb") as said, subprocess.Popen([*serve, "--queue", str(tmp_path / "q")], stderr=said) as process:
-        until(lambda: any("--worker" in words for words in words_of_children(process.pid)), "the first worker")
+        until(lambda: has_worker(process.pid), "the first worker")
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
     assert not (tmp_path / "s").exists()
