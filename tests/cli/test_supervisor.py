@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from itertools import accumulate
 from pathlib import Path
 from typing import Never
@@ -18,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from smtprecv.cli import main
 from smtprecv.cli._ends import SIGNALS, ends_for
-from smtprecv.cli._supervisor import restart
+from smtprecv.cli._supervisor import _program, restart
 from smtprecv.cli._worker import Worker, hear, read_worker
 
 
@@ -143,6 +145,14 @@ async def test_signals_are_not_for_workers(channel: tuple[socket.socket, Worker]
             assert heard == []
             supervisor.sendall(bytes([signal.SIGTERM]))
     assert heard == ["SIGTERM"]
+
+
+@pytest.mark.parametrize(("is_module", "flags"), [(True, []), (False, ["-P"])])
+def test_program(monkeypatch: pytest.MonkeyPatch, *, is_module: bool, flags: list[str]) -> None:
+    """A worker imports from the working folder only if this process does: `python -m` does, a script does not."""
+    spec = ModuleSpec("smtprecv.__main__", None) if is_module else None
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    assert _program() == [sys.executable, *flags, "-m", "smtprecv"]
 
 
 def test_no_process(
