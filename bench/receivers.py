@@ -31,6 +31,7 @@ DEADLINE: Final = 120.0
 """Seconds after which a server that does not get ready, or does not deliver, ends the benchmark."""
 
 _READY: Final = re.compile(r"listening on (\S+:\d+)$", re.MULTILINE)
+_WORKER: Final = re.compile(r"worker 2 is process \d+$", re.MULTILINE)
 _AIOSMTPD: Final = Path(__file__).with_name("aiosmtpd_maildir.py")
 
 
@@ -70,7 +71,16 @@ def aiosmtpd(folder: Path) -> list[str]:
     return [sys.executable, str(_AIOSMTPD), str(folder / "Maildir")]
 
 
-RECEIVERS: Final[Mapping[str, Callable[[Path], list[str]]]] = {"smtprecv": smtprecv, "aiosmtpd": aiosmtpd}
+def workers(folder: Path) -> list[str]:
+    """Give the command that starts smtprecv with two processes."""
+    return [*smtprecv(folder), "--workers", "2"]
+
+
+RECEIVERS: Final[Mapping[str, Callable[[Path], list[str]]]] = {
+    "smtprecv": smtprecv,
+    "workers": workers,
+    "aiosmtpd": aiosmtpd,
+}
 
 
 def until(fact: Callable[[], bool], what: str, pause: float) -> None:
@@ -91,15 +101,18 @@ def started(command: Sequence[str], log: Path) -> Iterator[tuple[int, str]]:
             ready = _READY.search(log.read_text())
             if ready is None:
                 sys.exit(f"{' '.join(command)} did not start: {log.read_text()}")
+            if "--workers" in command:
+                until(lambda: _WORKER.search(log.read_text()) is not None, "the second worker", 0.02)
             yield process.pid, ready[1]
         finally:
             process.send_signal(signal.SIGTERM)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the user and system time of a process and of its children that have ended, from /proc."""
+    """Give the user and system time of a process and of its children, from /proc."""
     numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
 
 
 def send(source: str, address: str, load: Load, messages: int, size: int) -> None:
@@ -136,7 +149,8 @@ def run(receiver: str, load: Load, options: argparse.Namespace, source: str) -> 
 def measure(options: argparse.Namespace, source: str) -> dict[tuple[Load, str], list[Result]]:
     """Measure every receiver under every load, so often as was asked, taking turns."""
     loads = [Load(*pair) for pair in product(options.sessions, CONNECTIONS)]
-    results: dict[tuple[Load, str], list[Result]] = {pair: [] for pair in product(loads, RECEIVERS)}
+    receivers: list[str] = options.pair
+    results: dict[tuple[Load, str], list[Result]] = {pair: [] for pair in product(loads, receivers)}
     for number in range(options.runs):
         for (load, receiver), so_far in results.items():
             so_far.append(run(receiver, load, options, source))
@@ -148,10 +162,11 @@ def table(results: Mapping[tuple[Load, str], Sequence[Result]]) -> Iterator[str]
     """Give the lines of the table: medians with least and greatest, and for each load the ratio of the medians."""
     yield f"{'sessions':<9} {'connection':<11} {'':<9}" + "".join(f" {head:>22}" for head in COLUMNS.values())
     for load in dict.fromkeys(load for load, _ in results):
-        for receiver in RECEIVERS:
+        pair = [receiver for other, receiver in results if other == load]
+        for receiver in pair:
             cells = [spread([getattr(r, name) for r in results[load, receiver]]) for name in COLUMNS]
             yield f"{load.sessions:<9} {load.connection:<11} {receiver:<9}" + "".join(f" {c:>22}" for c in cells)
-        ours, theirs = (results[load, receiver] for receiver in RECEIVERS)
+        ours, theirs = (results[load, receiver] for receiver in pair)
         ratios = [median(getattr(r, n) for r in ours) / median(getattr(r, n) for r in theirs) for n in COLUMNS]
         yield f"{'':<9} {'':<11} {'ratio':<9}" + "".join(f" {ratio:>22.2f}" for ratio in ratios)
 
@@ -169,6 +184,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of each receiver under each load, default %(default)s")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="at one time, default 1 10 50")
     parser.add_argument("--size", type=int, default=4096, help="octets of a message, default %(default)s")
+    pair = ("smtprecv", "aiosmtpd")
+    parser.add_argument("--pair", nargs=2, choices=RECEIVERS, default=pair, help="default smtprecv aiosmtpd")
     parser.add_argument("--json", action="store_true", help="one object a line, for each receiver under each load")
     return parser.parse_args(arguments)
 

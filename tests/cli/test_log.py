@@ -92,6 +92,13 @@ def test_json() -> None:
     }
 
 
+def test_worker() -> None:
+    """Where several processes log to one standard error, each record tells which of them wrote it."""
+    text, data = (LogTarget(kind).handler("mx", "mail", 2).format(record(f"{SESSION}: a")) for kind in ("text", "json"))
+    assert text.endswith(f" worker 2: {SESSION}: a")
+    assert (json.loads(data)["worker"], json.loads(data)["session_id"]) == (2, SESSION)
+
+
 def test_json_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     """Other libraries say exc_info=False, and mean that there is none."""
     logging.getLogger("other").warning("x", exc_info=False)

@@ -214,6 +214,22 @@ async def test_only_ones_own_file_is_removed(tmp_path: Path) -> None:
     assert path.is_dir()
 
 
+async def test_the_file_may_go_first(tmp_path: Path) -> None:
+    """Without its file a socket goes on listening for those who have connected; a closed one removes nothing more."""
+    path = tmp_path / "smtp"
+    [listener] = await listen(f"unix:{path}")
+    assert isinstance(listener, UnixListener)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        listener.remove_file()
+        assert not path.exists()
+        await (await listener.accept()).aclose()
+    path.touch()
+    listener.close()
+    listener.remove_file()
+    assert path.exists()
+
+
 async def test_closing_is_done_when_cancelled(tmp_path: Path) -> None:
     """A cancelled close has closed, and removed the file."""
     path = tmp_path / "smtp"

@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # What a pass does is in its one line of output: cron mails whatever else is said.
         level = logging.INFO if options.command == "serve" else logging.WARNING
-        _configure_output(level, options.log.handler(options.log_name, options.log_facility))
-        status = _run(options)
+        number = None if options.worker is None else options.worker.number
+        _configure_output(level, options.log.handler(options.log_name, options.log_facility, number))
+        status = _run(options, sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except* KeyboardInterrupt:
         status = _INTERRUPTED
@@ -57,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(options: Options) -> int:
-    """Run the command, and give its exit status."""
+def _run(options: Options, argv: Sequence[str]) -> int:
+    """Run the command in this process, or in several; give its exit status."""
+    if options.workers > 1 and options.worker is None:
+        from smtprecv.cli._supervisor import supervise
+
+        return supervise(options, argv)
     import trio
 
     return trio.run(_command(options.command), options)

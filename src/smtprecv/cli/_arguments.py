@@ -19,6 +19,7 @@ from smtprecv.message import QueueId
 if TYPE_CHECKING:
     from smtprecv.cli._log import LogTarget
     from smtprecv.cli._scheme import MakeDelivery
+    from smtprecv.cli._worker import Worker
     from smtprecv.delivery import Delivery
     from smtprecv.queue import Bounces
     from smtprecv.retry import Backoff
@@ -66,6 +67,8 @@ class Options(argparse.Namespace):
     retry_max: dt.timedelta
     give_up: dt.timedelta
     grace: dt.timedelta
+    workers: int = 1
+    worker: Worker | None = None
     runqueue: bool
     json: bool
     ids: list[QueueId]

@@ -43,12 +43,15 @@ class LogTarget:
     kind: str = "text"
     path: str = ""
 
-    def handler(self, name: str, facility: str) -> logging.Handler:
-        """Open the log of a program of this name; OSError if nobody listens at the socket."""
+    def handler(self, name: str, facility: str, worker: int | None = None) -> logging.Handler:
+        """Open the log of a program of this name; OSError if nobody listens at the socket.
+
+        ``worker``: its number, where several processes log to one standard error; daemons tell them apart by pid.
+        """
         if self.kind in _ENCODERS:
             return Datagrams(self.path, _ENCODERS[self.kind](name, SysLogHandler.facility_names[facility]))
         handler = logging.StreamHandler()
-        handler.setFormatter(_FORMATTERS[self.kind]())
+        handler.setFormatter(_FORMATTERS[self.kind](worker))
         return handler
 
 
@@ -84,6 +87,11 @@ def ids_in(message: str) -> dict[str, str]:
 class JsonFormatter(logging.Formatter):
     """Writes one object a line, in ASCII: time, level, logger, message, and what else is known."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        """Write for a process, which may be a worker."""
+        super().__init__()
+        self._process: Final[Mapping[str, int]] = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         """Give the object."""
         message = record.getMessage()
@@ -92,6 +100,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": message,
+            **self._process,
             **ids_in(message),
         }
         if record.exc_info:
@@ -99,8 +108,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
-_FORMATTERS: Final[Mapping[str, Callable[[], logging.Formatter]]] = {
-    "text": lambda: OneLineFormatter("%(asctime)s %(message)s"),
+def _text_formatter(worker: int | None) -> logging.Formatter:
+    return OneLineFormatter(f"%(asctime)s {'' if worker is None else f'worker {worker}: '}%(message)s")
+
+
+_FORMATTERS: Final[Mapping[str, Callable[[int | None], logging.Formatter]]] = {
+    "text": _text_formatter,
     "json": JsonFormatter,
 }
 

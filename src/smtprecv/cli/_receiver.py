@@ -38,6 +38,9 @@ _SOURCES: Final = ("listen", "tls-listen", "lmtp-listen", "stdio")
 _TAKES: Final = ("accept-domain", "accept-any", "require-auth")
 """What says who may send to whom; without any of these everything is taken, from this machine alone."""
 
+_ALONE: Final = ("stdio", "messages")
+"""What only one process can do."""
+
 _PASSED: Final = re.compile(r"fd:|systemd(:|$)")
 """The addresses of sockets that somebody else has opened."""
 
@@ -119,6 +122,10 @@ def refuse_contradictions(options: Options) -> None:
         raise ConfigError(msg)
     if not options.stdio and not listening:
         msg = f"mail must come from somewhere: {_any_of(_SOURCES)}"
+        raise ConfigError(msg)
+    alone = [word for word in _ALONE if _is_given(options, word)]
+    if options.workers > 1 and alone:
+        msg = f"--{alone[0]} does not go together with --workers"
         raise ConfigError(msg)
     passed = [address for _, address in listening if _PASSED.match(address)]
     if len(passed) > len({*passed}) or ("systemd" in passed and len(passed) > 1):

@@ -4,118 +4,116 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import signal
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, final
 
 import trio
 
 from smtprecv.cli._arguments import Options
-from smtprecv.cli._receiver import prepare_server, refuse_contradictions, refuse_open_sockets, roles
+from smtprecv.cli._ends import Ends, ends_for
+from smtprecv.cli._listening import Listening, close_listeners, open_listeners
+from smtprecv.cli._receiver import prepare_server, refuse_contradictions
 from smtprecv.cli._stdio import standard_stream
+from smtprecv.cli._worker import Worker
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
 from smtprecv.queue import Bounces, run_once, run_queue
 from smtprecv.retry import Backoff
-from smtprecv.server import Limits, Listener, Role, Server, address_of, listen, raise_file_limit
+from smtprecv.server import Limits, Server, raise_file_limit
 from smtprecv.spool import Spool, open_spool
 
 _log: Final = logging.getLogger("smtprecv.serve")
-
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def serve(options: Options) -> int:
     """Serve until SIGTERM or SIGINT, of which the first drains and a second one cancels; or to the end that was set.
 
     SIGHUP ends nothing, but where the log goes to a terminal: there it says that the terminal is gone. An end
-    is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. Status 0 after all of these.
+    is set by ``--messages`` and ``--stdio``: behind it what is due is tried once. A worker serves until its
+    supervisor asks for the end, or has died. Status 0 after all of these.
     ConfigError for arguments that do not go together; SpoolError for a queue that cannot be used;
     OSError for an address that cannot be listened on.
     """
-    refuse_contradictions(options)
-    delivery, retry, bounces = _delivery(options), options.backoff, options.bounces
-    limits = _limits(options)
-    make_server = prepare_server(options, limits)
+    plan = make_plan(options)
     stream = standard_stream() if options.stdio else None
-    with _signals() as ends:
-        async with _listening(options) as listening:
-            refuse_open_sockets(options, [listener for each in listening for listener in each.listeners], stream)
-            async with open_spool(options.queue) as spool:
-                server = make_server(spool)
-                is_stopped = trio.Event()
-                async with trio.open_nursery() as nursery:
-                    scope = nursery.cancel_scope
-                    nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
-                    if delivery is not None and stream is None:
-                        nursery.start_soon(_run_queue, spool, delivery, retry, bounces)
-                    await (_receive(server, listening) if stream is None else server.talk(stream))
-                    scope.cancel()
-                if delivery is not None and not is_stopped.is_set():
-                    await _run_once(ends, spool, delivery, retry, bounces)
+    with ends_for(options.worker) as ends:
+        async with _listening(options, stream) as listening, open_spool(options.queue) as spool:
+            server = plan.make_server(spool)
+            is_stopped = trio.Event()
+            async with trio.open_nursery() as nursery:
+                scope = nursery.cancel_scope
+                nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
+                if plan.delivery is not None and stream is None:
+                    nursery.start_soon(_run_queue, spool, plan.delivery, plan)
+                if stream is None:
+                    await _receive(server, listening, options.worker)
+                else:
+                    await server.talk(stream)
+                scope.cancel()
+            if plan.delivery is not None and not is_stopped.is_set():
+                await _run_once(ends, spool, plan.delivery, plan)
     return 0
-
-
-def _limits(options: Options) -> Limits:
-    connections = raise_file_limit(options.max_connections)
-    if connections < options.max_connections:
-        _log.warning("--max-connections is %d: the limit of open files allows no more", connections)
-    return Limits(connections, options.max_connections_per_client)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """The signals that ask for the end, among those that come."""
+class Plan:
+    """What the arguments describe, read and found to go together; nothing is opened yet."""
 
-    signals: AsyncIterator[int]
-    hangup_ends: bool
-
-    async def next(self) -> str:
-        """Wait for the next one, and give its name."""
-        while True:
-            number = await anext(self.signals)
-            if number != signal.SIGHUP or self.hangup_ends:
-                return signal.Signals(number).name
-            _log.info("SIGHUP: nothing to do, the certificate and the users are read again when they change")
+    delivery: Delivery | None
+    retry: Backoff
+    bounces: Bounces | None
+    make_server: Callable[[Spool], Server]
 
 
-@contextmanager
-def _signals() -> Generator[Ends, None, None]:
-    """Receive the signals of the command; behind a block that ended well they are ignored, as it is ending."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+def make_plan(options: Options) -> Plan:
+    """Check all that can be checked beforehand; ConfigError or OSError for what is wrong."""
+    refuse_contradictions(options)
+    delivery, retry, bounces = _delivery(options), options.backoff, options.bounces
+    return Plan(delivery, retry, bounces, prepare_server(options, _limits(options)))
+
+
+def _limits(options: Options) -> Limits:
+    connections = raise_file_limit(options.max_connections)
+    if connections < options.max_connections and options.worker is None:
+        _log.warning("--max-connections is %d: the limit of open files allows no more", connections)
+    return Limits(connections, options.max_connections_per_client)
+
+
+@asynccontextmanager
+async def _listening(options: Options, stream: trio.abc.Stream | None) -> AsyncGenerator[list[Listening], None]:
+    """Open the listeners of all addresses, and close them at the end."""
+    listening = await open_listeners(options, stream)
     try:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            # Asked now: a terminal that is gone is none.
-            yield Ends(signals, hangup_ends=sys.stderr.isatty())
-    except BaseException:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        raise
+        yield listening
+    finally:
+        await close_listeners(listening)
 
 
-async def _receive(server: Server, listening: Sequence[Listening]) -> None:
+async def _receive(server: Server, listening: Sequence[Listening], worker: Worker | None) -> None:
     """Receive on all listeners, each in its role, until the server has drained."""
+    lines = [line for each in listening for line in each.lines]
     async with trio.open_nursery() as nursery:
         for each in listening:
-            addresses = [address_of(listener) for listener in each.listeners]
             await nursery.start(server.serve, each.listeners, each.role)
-            for address in addresses:
-                _log.info("listening on %s%s", address, each.remark)
+        if worker is not None:
+            worker.tell_ready()
+            return
+        for line in lines:
+            _log.info("%s", line)
 
 
-async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
-    await run_queue(spool, delivery, retry, bounces=bounces)
+async def _run_queue(spool: Spool, delivery: Delivery, plan: Plan) -> None:
+    await run_queue(spool, delivery, plan.retry, bounces=plan.bounces)
 
 
-async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
+async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, plan: Plan) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
-        await run_once(spool, delivery, retry, bounces=bounces)
+        await run_once(spool, delivery, plan.retry, bounces=plan.bounces)
         nursery.cancel_scope.cancel()
 
 
@@ -137,44 +135,6 @@ async def _stop_on_signals(
     is_stopped.set()
     _log.info("%s again: stopping at once", await ends.next())
     scope.cancel()
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Some listeners, their role, and what the log says of it."""
-
-    listeners: Sequence[Listener]
-    role: Role
-    remark: str
-
-
-@asynccontextmanager
-async def _listening(options: Options) -> AsyncGenerator[list[Listening], None]:
-    """Open the listeners of all addresses, and close them at the end."""
-    opened: list[Listener] = []
-    try:
-        found: list[Listening] = []
-        for addresses, role, remark in roles(options):
-            listeners: list[Listener] = []
-            for address in addresses:
-                listeners += (new := await _opened(address))
-                opened += new
-            if listeners:
-                found.append(Listening(listeners, role, remark))
-        yield found
-    finally:
-        with trio.CancelScope(shield=True):
-            for listener in opened:
-                await listener.aclose()
-
-
-async def _opened(address: str) -> list[Listener]:
-    try:
-        return await listen(address)
-    except OSError as error:
-        text = f"cannot listen on {address}: {error.strerror or error}"
-        raise OSError(error.errno, text) from error
 
 
 def _delivery(options: Options) -> Delivery | None:

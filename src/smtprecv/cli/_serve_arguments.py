@@ -9,6 +9,7 @@ from typing import Final
 from smtprecv.cli._delivery_arguments import add_delivery, add_log
 from smtprecv.cli._queue_arguments import add_queue
 from smtprecv.cli._values import read_duration, read_host, read_number, read_path, value
+from smtprecv.cli._worker import read_worker
 from smtprecv.protocol import Config
 from smtprecv.server import Limits, host_in, parse_network
 
@@ -28,6 +29,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-runqueue", dest="runqueue", action="store_false",
         help="only receive; the queue is run by somebody else")  # fmt: skip
     _add_limits(parser)
+    _add_workers(parser)
     add_log(parser)
     parser.epilog = (
         "ADDRESS: HOST:PORT, or [::1]:PORT for IPv6, and port 0 for one that the system chooses; "
@@ -110,3 +112,10 @@ _NUMBERS: Final[Sequence[tuple[str, int, int, str]]] = (
     ("max-connections", _LIMITS.max_connections, 1, "connections at one time"),
     ("max-connections-per-client", _LIMITS.max_connections_per_client, 1, "those from one address"),
 )
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", metavar="N", type=value(read_number(1)), default=1,
+        help="processes that receive and run the queue, one for each core, say; limits are those of each process; "
+        "default %(default)s")  # fmt: skip
+    parser.add_argument("--worker", type=value(read_worker), help=argparse.SUPPRESS)

@@ -76,10 +76,14 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
     def close(self) -> None:
         """Close the socket, and remove its file if it is still the one that was made for it."""
         # First the file: while the socket listens nobody takes its path.
+        self.remove_file()
+        self.socket.close()
+
+    def remove_file(self) -> None:
+        """Remove the file of a socket that is open, if it is still the one that was made for it."""
         with suppress(OSError):
             if self.socket.fileno() >= 0 and _identity(self._path) == self._file:
                 self._path.unlink()
-        self.socket.close()
 
     async def aclose(self) -> None:
         """Close it; done when cancelled, too."""
