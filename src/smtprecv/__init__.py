@@ -24,9 +24,9 @@ from smtprecv.deliveries import (
 )
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
 from smtprecv.dsn import NotifyPolicy
-from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
+from smtprecv.errors import CommitFailed, ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
-from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
+from smtprecv.message import Client, Commit, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
 from smtprecv.policies import (
     AcceptDomains,
@@ -122,6 +122,7 @@ from smtprecv.spool import (
     SpoolOptions,
     Standing,
     Status,
+    TransactionalSpool,
     Tried,
     all_entries,
     open_spool,
@@ -144,6 +145,8 @@ __all__ = [
     "Client",
     "ClientLookup",
     "Command",
+    "Commit",
+    "CommitFailed",
     "Config",
     "ConfigError",
     "ConnectPolicy",
@@ -235,6 +238,7 @@ __all__ = [
     "TlsFiles",
     "TlsMode",
     "TlsSource",
+    "TransactionalSpool",
     "Tried",
     "UnixListener",
     "Webhook",

@@ -35,7 +35,7 @@ class Attempt:
 
     @property
     def queue_id(self) -> QueueId:
-        """The message's name; with a recipient's address it names one delivery, in every attempt the same."""
+        """The message's name, in every attempt the same."""
         return self.entry.queue_id
 
     @property
@@ -52,6 +52,13 @@ class Attempt:
     def recipients(self) -> tuple[Recipient, ...]:
         """The pending recipients, in the envelope's order: one reply is due for each."""
         return tuple(standing.recipient for standing in self.entry.pending)
+
+    def key(self, *recipients: Recipient) -> str:
+        """Give the idempotency key of the delivery to these recipients, as ``Entry.key`` does.
+
+        It is the same in every attempt, so that who gets it twice can tell: ``Webhook`` sends it, for one.
+        """
+        return self.entry.key(*recipients)
 
     def load(self, codec: NoteCodec[_N]) -> _N | None:
         """Give what an earlier attempt saved; None if that is nothing, or nothing that ``codec`` can read."""

@@ -6,6 +6,7 @@ Pure values. An attempt's outcome makes a new Entry; the spool stores it in one 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -28,6 +29,8 @@ class Status(Enum):
     RETURNED = "returned"
     """It failed, and its sender was told so, or asked not to be: nothing is left to do."""
 
+
+_KEY_SIZE: Final = 16
 
 ENDED: Final = frozenset({Status.DELIVERED, Status.RETURNED})
 """A message whose recipients all stand so is done."""
@@ -127,6 +130,14 @@ class Entry:
     def attempts(self) -> int:
         """How often the message was tried."""
         return max((standing.attempts for standing in self.standings), default=0)
+
+    def key(self, *recipients: Recipient) -> str:
+        """Name the message's delivery to these recipients: the same in every attempt and every process, and no other's.
+
+        36 letters and digits: an idempotency key. A recipient that was redirected is another one.
+        """
+        addresses = "\n".join(map(str, recipients))
+        return self.queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_KEY_SIZE]
 
     def after(self, outcomes: Sequence[Reply | Redirect], attempted: dt.datetime, error: str | None = None) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.

@@ -1,4 +1,4 @@
-"""The spool on SQLite: ``open_spool``, and the ``Spool`` that it gives.
+"""The spool on SQLite: what ``open_spool`` gives.
 
 The theory. A message is a row with its recipients, and its body beside it or in a file; accepting, claiming,
 recording and removing are one transaction each, and the writer commits those of one moment together. This
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 import trio
 
@@ -31,7 +30,6 @@ from smtprecv.spool._codec import number_time, time_number
 from smtprecv.spool._database import connect
 from smtprecv.spool._draft import ArrivingDraft, Outcome
 from smtprecv.spool._entry import Entry
-from smtprecv.spool._failure import as_unusable
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
 from smtprecv.spool._litter import sweep_all
@@ -40,64 +38,21 @@ from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._restore import restore
-from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
-from smtprecv.spool._thread import Begun, RunInThread, Threads
+from smtprecv.spool._spool import Change, Claim, FreshMail
+from smtprecv.spool._thread import RunInThread
 from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
+from smtprecv.spool._work import WorkFailed, run_work
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
+T = TypeVar("T")
+
 _log: Final = logging.getLogger("smtprecv.spool")
-
-_BODY_THREADS: Final = 8
-
-
-@asynccontextmanager
-async def open_spool(
-    path: str | os.PathLike[str],
-    *,
-    create: bool = True,
-    run_in_thread: RunInThread | None = None,
-    options: SpoolOptions | None = None,
-) -> AsyncGenerator[Spool, None]:
-    """Open the spool in the folder ``path`` for the block, made where it is not there and ``create`` is true.
-
-    SpoolUnusable if it cannot be opened, with one line that says why. Claims of owners that have died
-    are void when the block begins; claims that are still held when it ends are given back.
-    Several processes may have one folder open. Open it after any fork.
-
-    ``run_in_thread`` runs what blocks, in threads of its own if it is not given.
-    """
-    options = options or SpoolOptions()
-    folder = Folder(Path(path))
-    for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
-    for_writer = Begun(run_in_thread or Threads(1))
-    with as_unusable(folder.path):
-        await for_files(partial(folder.make, options.mounts, create=create))
-        lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
-    try:
-        with as_unusable(folder.path):
-            async with lock.held():
-                owner = await for_files(partial(_born, folder))
-        spool = SqliteSpool(folder, lock, owner, options, for_files=for_files, for_writer=for_writer)
-        try:
-            with as_unusable(folder.path):
-                await spool.start()
-            yield spool
-        finally:
-            with trio.CancelScope(shield=True):
-                await spool.close()
-    finally:
-        lock.close()
-
-
-def _born(folder: Folder) -> Owner:
-    folder.make_database()
-    return Owner(folder.owners)
 
 
 @final
 class SqliteSpool:
-    """A ``Spool`` in a folder; ``open_spool`` makes it."""
+    """A ``TransactionalSpool`` in a folder; ``open_spool`` makes it."""
 
     def __init__(
         self,
@@ -129,6 +84,11 @@ class SqliteSpool:
         self._arrival = trio.Event()
         self._has_started = False
         self._has_claims = True
+
+    @property
+    def database(self) -> Path:
+        """The database's file."""
+        return self._folder.database
 
     async def start(self) -> None:
         """Connect and recover; SpoolError if that cannot be."""
@@ -255,6 +215,14 @@ class SqliteSpool:
             return [(before, after) for before, after, _ in changes]
 
         return await self._writer.run(Rank.RECORD, work)
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function of the program's in a transaction, and give what it returns."""
+        try:
+            return await self._writer.run(Rank.ACCEPT, lambda job: run_work(job.connection, work))
+        except WorkFailed as failed:
+            error = failed.error
+        raise error
 
     async def accept(self, entry: Entry, body: StoredBody, outcome: Outcome | None = None) -> bool:
         """Insert a message, claimed at birth if there is room for it among the fresh mail, and record an outcome."""
