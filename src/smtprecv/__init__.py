@@ -26,7 +26,7 @@ from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports,
 from smtprecv.dsn import NotifyPolicy
 from smtprecv.errors import CommitFailed, ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
-from smtprecv.message import Client, Commit, Message, Now, QueueId, Redirect, SessionId, utc_now
+from smtprecv.message import Answer, Client, Commit, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
 from smtprecv.policies import (
     AcceptDomains,
@@ -117,6 +117,7 @@ from smtprecv.spool import (
     Entry,
     FreshMail,
     Note,
+    Recorder,
     RunInThread,
     Spool,
     SpoolOptions,
@@ -132,6 +133,7 @@ __all__ = [
     "AcceptDomains",
     "AddressLiteral",
     "All",
+    "Answer",
     "Answered",
     "Attempt",
     "AuthPolicy",
@@ -206,6 +208,7 @@ __all__ = [
     "RcptParameters",
     "RcptPolicy",
     "Recipient",
+    "Recorder",
     "Redirect",
     "Relay",
     "RelayTimeouts",

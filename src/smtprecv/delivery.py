@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Client, Message, QueueId, Redirect
+from smtprecv.message import Answer, Client, Message, QueueId
 from smtprecv.note import Notebook, NoteCodec
-from smtprecv.protocol import Envelope, ForwardPath, Recipient, Reply
+from smtprecv.protocol import Envelope, ForwardPath, Recipient
 from smtprecv.spool import Entry
 
 _N = TypeVar("_N")
@@ -85,12 +85,13 @@ class Attempt:
 class Delivery(Protocol):
     """Takes messages out of the queue."""
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
         """Try once to hand the message on to ``attempt.recipients``.
 
         One reply for each, in order: 2yz, it is yours now; 4yz, try that one again later; 5yz,
         never, and its sender is told. A Redirect puts other recipients in its place, which are tried
-        in an attempt of their own, the first few times at once. An exception counts as 451 for each:
+        in an attempt of their own, the first few times at once. A Commit is a reply with something that is done in the
+        transaction that records it. An exception counts as 451 for each:
         its text is kept for showqueue and the log, and never reaches the network. Cancellation may
         come at any await: the attempt is then repeated, so deliver what you can twice.
         """

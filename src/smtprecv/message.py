@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final, NewType, Protocol, Self, final
+from typing import Final, NewType, Protocol, Self, TypeAlias, final
 
 from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply, Session, parse_forward_path
 
@@ -92,6 +92,10 @@ class Commit:
 
     work: Callable[[sqlite3.Connection], None]
     reply: Reply = _TAKEN
+
+
+Answer: TypeAlias = Reply | Redirect | Commit
+"""What a delivery may say of one recipient."""
 
 
 class Message(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
-from smtprecv.message import Client, QueueId, Redirect
+from smtprecv.message import Answer, Client, Commit, QueueId, Redirect
 from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
@@ -139,11 +139,11 @@ class Entry:
         addresses = "\n".join(map(str, recipients))
         return self.queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_KEY_SIZE]
 
-    def after(self, outcomes: Sequence[Reply | Redirect], attempted: dt.datetime, error: str | None = None) -> Entry:
+    def after(self, outcomes: Sequence[Answer], attempted: dt.datetime, error: str | None = None) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
-        In the place of a recipient that was redirected stand those it was redirected to, pending, apart
-        from any that were served before. ``due`` is None where nothing is pending, and otherwise
+        A Commit stands for its reply. In the place of a recipient that was redirected stand those it was redirected
+        to, pending, apart from any that were served before. ``due`` is None where nothing is pending, and otherwise
         still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
         are not as many as the pending recipients, or one is a 3yz reply.
         """
@@ -158,11 +158,13 @@ class Entry:
             if standing.status is not Status.PENDING:
                 standings.append(standing)
                 continue
-            outcome = next(answers)
-            if isinstance(outcome, Redirect):
-                standings += standing.redirected(outcome, served)
-            else:
-                standings.append(standing.after(outcome))
+            match next(answers):
+                case Redirect() as redirect:
+                    standings += standing.redirected(redirect, served)
+                case Commit(reply=reply):
+                    standings.append(standing.after(reply))
+                case reply:
+                    standings.append(standing.after(reply))
         recipients = tuple(standing.recipient for standing in standings)
         after = replace(
             self,

@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, final
@@ -20,7 +21,7 @@ from typing import Final, TypeVar, final
 import trio
 
 from smtprecv.errors import SpoolError
-from smtprecv.message import Message, QueueId
+from smtprecv.message import Commit, Message, QueueId
 from smtprecv.spool import _claims as claims
 from smtprecv.spool import _journal as journal
 from smtprecv.spool import _rows as rows
@@ -38,11 +39,11 @@ from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._restore import restore
-from smtprecv.spool._spool import Change, Claim, FreshMail
+from smtprecv.spool._spool import Change, Claim, FreshMail, Recorder
 from smtprecv.spool._thread import RunInThread
 from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
-from smtprecv.spool._work import WorkFailed, run_work
+from smtprecv.spool._work import WorkFailed, run_commits, run_work
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
 T = TypeVar("T")
@@ -111,13 +112,15 @@ class SqliteSpool:
             self._bell.close()
             self._owner.close()
 
-    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
+    async def begin(
+        self, received: dt.datetime, *, is_reserved: bool = False, commits: Sequence[Commit] = ()
+    ) -> ArrivingDraft:
         """Make room for a message; SpoolFull if there was none last time and there still is none."""
         if self._room.was_full and not is_reserved:
             await self._writer.run(Rank.READ, lambda work: self._room.demand(work.connection))
         queue_id = self._queue_ids.next(received)
         memory_size = sys.maxsize if is_reserved else self._options.memory_size
-        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, memory_size))
+        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, memory_size), commits)
 
     @asynccontextmanager
     async def fresh(self, room: int) -> AsyncGenerator[FreshMail, None]:
@@ -145,9 +148,13 @@ class SqliteSpool:
         bodies, owner = self._folder.bodies, self._owner.id
         return await self._claimed(lambda work: claims.claim_named(work.connection, bodies, owner, queue_ids))
 
-    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
+    async def record(self, entry: Entry, tried: Tried | None = None, commits: Sequence[Commit] = ()) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
-        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried)))
+        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried, commits)))
+
+    def committing(self, commits: Sequence[Commit]) -> Recorder:
+        """Give what does ``commits`` with each outcome that it records."""
+        return _Committing(self, commits)
 
     async def next_due(self) -> dt.datetime | None:
         """Give the earliest time at which an unclaimed message is due."""
@@ -267,6 +274,9 @@ class SqliteSpool:
         self._writer.after_next_commit(step)
 
     def _record(self, outcome: Outcome, transaction: Transaction) -> None:
+        """Record an outcome and do what comes with it, unless the message is not claimed here: then neither."""
+        if outcome.commits and rows.is_claimed(transaction.connection, outcome.entry.queue_id, self._owner.id):
+            run_commits(transaction.connection, outcome.commits)
         body = rows.update(transaction.connection, outcome.entry, self._owner.id, outcome.tried)
         self._remove_body(body, transaction)
 
@@ -313,3 +323,18 @@ class SqliteSpool:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""
         if not (self._has_claims or self._writer.has_leftovers or self._bodies.has_litter):
             self._owner.leave()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Committing:
+    """What records outcomes and does ``commits`` with them; a ``Recorder``."""
+
+    spool: SqliteSpool
+    commits: Sequence[Commit]
+
+    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
+        return await self.spool.begin(received, is_reserved=is_reserved, commits=self.commits)
+
+    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
+        await self.spool.record(entry, tried, self.commits)

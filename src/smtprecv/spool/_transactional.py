@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from smtprecv.spool._spool import Spool
+from smtprecv.message import Commit
+from smtprecv.spool._spool import Recorder, Spool
 
 _T = TypeVar("_T")
 
@@ -23,6 +24,14 @@ class TransactionalSpool(Spool, Protocol):
     @property
     def database(self) -> Path:
         """The database's file. Connect to it with SQLite alone, read only, and have no transaction open for long."""
+        ...
+
+    def committing(self, commits: Sequence[Commit]) -> Recorder:
+        """Give what records an outcome, with a report of it or without, and does ``commits`` in the same transaction.
+
+        They are done once for each record that succeeds, and not for a message that is not claimed here. CommitFailed
+        if one of them raises: nothing was recorded, the claim stands; record again, without those that raised.
+        """
         ...
 
     async def transact(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
