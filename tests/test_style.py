@@ -31,8 +31,8 @@ NETS = {
 }
 """Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, the retry
 policy, the answer of a delivery to who reports, the policy hook or intake, the function in a transaction of the spool),
-a dialogue, one member of a group commit (it must not fail the others), one step behind a COMMIT, a delivery that is held
-to its contract, one route of several, a module that is loaded."""
+a dialogue, one member of a group commit (it must not fail the others), one step behind a COMMIT, a delivery that is
+held to its contract, one route of several, a module that is loaded."""
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
