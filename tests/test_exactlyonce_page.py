@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-import trio
 from tests.spool.spoolhouse import opened
 from tests.test_queue import accept, now
 
@@ -56,4 +55,3 @@ async def test_the_programs(names: dict[str, object], tmp_path: Path) -> None:
             False,
         ]
         assert reader(spool.database) == [(2, "a@example.com")]
-        await trio.lowlevel.checkpoint()
