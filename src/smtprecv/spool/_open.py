@@ -16,6 +16,7 @@ import trio
 
 from smtprecv.spool._failure import as_unusable
 from smtprecv.spool._folder import Folder
+from smtprecv.spool._guest import demand_sound
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner
@@ -38,15 +39,18 @@ async def open_spool(
 
     SpoolUnusable if it cannot be opened, with one line that says why. Claims of owners that have died
     are void when the block begins; claims that are still held when it ends are given back.
+    SpoolUnusable too where ``options.database`` names a database, and this version of SQLite is not sound for that.
     Several processes may have one folder open. Open it after any fork.
 
     ``run_in_thread`` runs what blocks, in threads of its own if it is not given.
     """
     options = options or SpoolOptions()
-    folder = Folder(Path(path))
+    folder = Folder(Path(path), options.database)
     for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
     for_writer = Begun(run_in_thread or Threads(1))
     with as_unusable(folder.path):
+        if folder.is_guest:
+            demand_sound(options.sqlite_version)
         await for_files(partial(folder.make, options.mounts, create=create))
         lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
     try:

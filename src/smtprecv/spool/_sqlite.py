@@ -69,7 +69,7 @@ class SqliteSpool:
         self._folder = folder
         self._owner = owner
         self._options = options
-        self._room = Room(folder.path, options.reserve_size, options.free_size, options.free_files)
+        self._room = Room(folder, options.reserve_size, options.free_size, options.free_files)
         self._bodies = BodyFolder(folder.bodies, owner.id, for_files, self._room.is_left_for_files)
         self._writer = Writer(
             folder.database,
