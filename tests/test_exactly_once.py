@@ -20,7 +20,7 @@ from tests.test_queue import CLIENT, LATER, NEVER, OK, Scripted, accept, envelop
 from smtprecv.deliveries import Route, Router
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import CommitFailed, SpoolError
-from smtprecv.message import Answer, Commit
+from smtprecv.message import Commit, DeliveryAnswer
 from smtprecv.protocol import Notify, RcptParameters, Reply
 from smtprecv.queue import Bounces, run_once
 from smtprecv.server import DirectIntake
@@ -50,7 +50,7 @@ class Storing:
     answers: dict[str, Reply] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         await trio.lowlevel.checkpoint()
         names = [recipient.forward_path.mailbox.local_part for recipient in attempt.recipients]
         return [self.answers.get(name) or Commit(partial(self.write, name)) for name in names]
@@ -165,7 +165,7 @@ async def test_one_for_several(tmp_path: Path) -> None:
             raise ValueError
 
     class ForAll:
-        async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+        async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
             return [Commit(write)] * len(attempt.recipients)
 
     async with opened(tmp_path) as spool:
@@ -181,7 +181,7 @@ async def test_another_reply(tmp_path: Path) -> None:
     """A Commit goes with any outcome: what is written with a 4yz is written once for each attempt."""
 
     class Counting:
-        async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+        async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
             return [Commit(lambda connection: put(connection, "try"), LATER)]
 
     async with opened(tmp_path) as spool:
@@ -249,7 +249,7 @@ async def test_a_record_that_fails_is_repeated(
         asked: list[Attempt] = []
 
         class Watched:
-            async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+            async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
                 asked.append(attempt)
                 disk.failing[beginning] = sqlite3.SQLITE_CORRUPT
                 return await delivery.deliver(attempt)

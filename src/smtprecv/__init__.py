@@ -26,7 +26,7 @@ from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports,
 from smtprecv.dsn import NotifyPolicy
 from smtprecv.errors import CommitFailed, ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
 from smtprecv.hostname import own_hostname
-from smtprecv.message import Answer, Client, Commit, Message, Now, QueueId, Redirect, SessionId, utc_now
+from smtprecv.message import Client, Commit, DeliveryAnswer, Message, Now, QueueId, Redirect, SessionId, utc_now
 from smtprecv.note import JsonNote, NoteCodec
 from smtprecv.policies import (
     AcceptDomains,
@@ -133,7 +133,6 @@ __all__ = [
     "AcceptDomains",
     "AddressLiteral",
     "All",
-    "Answer",
     "Answered",
     "Attempt",
     "AuthPolicy",
@@ -156,6 +155,7 @@ __all__ = [
     "DataPolicy",
     "DeliverBy",
     "Delivery",
+    "DeliveryAnswer",
     "DeliveryCheck",
     "DeliveryReports",
     "DeliveryRun",

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Answer, Client, Message, QueueId
+from smtprecv.message import Client, DeliveryAnswer, Message, QueueId
 from smtprecv.note import Notebook, NoteCodec
 from smtprecv.protocol import Envelope, ForwardPath, Recipient
 from smtprecv.spool import Entry
@@ -85,7 +85,7 @@ class Attempt:
 class Delivery(Protocol):
     """Takes messages out of the queue."""
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         """Try once to hand the message on to ``attempt.recipients``.
 
         One reply for each, in order: 2yz, it is yours now; 4yz, try that one again later; 5yz,

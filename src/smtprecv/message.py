@@ -94,7 +94,7 @@ class Commit:
     reply: Reply = _TAKEN
 
 
-Answer: TypeAlias = Reply | Redirect | Commit
+DeliveryAnswer: TypeAlias = Reply | Redirect | Commit
 """What a delivery may say of one recipient."""
 
 

@@ -20,11 +20,11 @@ from typing import TypeVar
 import trio
 
 from smtprecv import (
-    Answer,
     Attempt,
     Bounces,
     Client,
     Commit,
+    DeliveryAnswer,
     Envelope,
     Recipient,
     Reply,
@@ -82,15 +82,15 @@ class Storing:
         """Take steps."""
         self.steps = steps
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         self.steps.take()
         answers = [self.answer(attempt, recipient) for recipient in attempt.recipients]
         await trio.lowlevel.checkpoint()
         self.steps.take()
         return answers
 
-    def answer(self, attempt: Attempt, recipient: Recipient) -> Answer:
-        """Answer for one recipient."""
+    def answer(self, attempt: Attempt, recipient: Recipient) -> DeliveryAnswer:
+        """DeliveryAnswer for one recipient."""
         if recipient.forward_path.mailbox.local_part == "never":
             return Reply(550, "never")
         return Commit(partial(self.write, attempt.key(recipient), attempt.queue_id))
@@ -105,7 +105,7 @@ class Storing:
 class Reports:
     """Takes reports, and counts them in the same way."""
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         await trio.lowlevel.checkpoint()
         return [Commit(partial(self.write, str(attempt.entry.report_of)))]
 

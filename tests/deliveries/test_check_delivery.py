@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from smtprecv.delivery import Attempt, Delivery
-from smtprecv.message import Answer, Commit, Message
+from smtprecv.message import Commit, DeliveryAnswer, Message
 from smtprecv.protocol import Body, Recipient, Reply
 from smtprecv.spool import Entry
 from smtprecv.testing import check_delivery
@@ -228,7 +228,7 @@ class Table:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.execute("CREATE TABLE t (octets BLOB)")
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Answer]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         async with attempt.message.chunks() as chunks:
             octets = b"".join([chunk async for chunk in chunks])
         await trio.lowlevel.checkpoint()

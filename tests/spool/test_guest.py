@@ -110,8 +110,9 @@ def test_versions(database: Path) -> None:
     with closing(connect(database)) as connection:
         for _ in range(2):
             prepare_guest(connection, ".a")
-        with pytest.raises(sqlite3.OperationalError):
-            prepare_guest(connection, ".a", (*newer, ("no SQL",)))
+        for bad in (("no SQL",), ("ROLLBACK", "no SQL")):
+            with pytest.raises(sqlite3.OperationalError):
+                prepare_guest(connection, ".a", (*newer, bad))
         assert connection.execute(tables).fetchone() == (0,)
         for _ in range(2):
             prepare_guest(connection, ".a", newer)

@@ -19,7 +19,6 @@ import trio.testing
 
 from smtprecv import (
     All,
-    Answer,
     Attempt,
     AuthPolicy,
     Backoff,
@@ -29,6 +28,7 @@ from smtprecv import (
     Command,
     Commit,
     Delivery,
+    DeliveryAnswer,
     DeliveryCheck,
     Dnsbl,
     EnhancedStatus,
@@ -218,7 +218,7 @@ class Hourly:
 class Tickets:
     """A delivery into the spool's own database."""
 
-    async def deliver(self, attempt: Attempt) -> list[Answer]:
+    async def deliver(self, attempt: Attempt) -> list[DeliveryAnswer]:
         """Write a row for each recipient."""
         return [Commit(partial(write, attempt.key(recipient))) for recipient in attempt.recipients]
 

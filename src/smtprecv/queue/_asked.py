@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from smtprecv.message import Answer, Commit, Redirect
+from smtprecv.message import Commit, DeliveryAnswer, Redirect
 from smtprecv.protocol import ForwardPath, Reply
 from smtprecv.spool import Entry, Note, Tried
 
@@ -26,7 +26,7 @@ class Asked:
     """
 
     entry: Entry
-    answers: Sequence[Answer]
+    answers: Sequence[DeliveryAnswer]
     remotes: Mapping[ForwardPath, str]
     note: Note | None
     started: dt.datetime
@@ -67,7 +67,7 @@ def told(error: Exception) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: DeliveryAnswer) -> str:
     match answer:
         case Reply():
             return str(answer)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
-from smtprecv.message import Answer, Client, Commit, QueueId, Redirect
+from smtprecv.message import Client, Commit, DeliveryAnswer, QueueId, Redirect
 from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
@@ -139,7 +139,7 @@ class Entry:
         addresses = "\n".join(map(str, recipients))
         return self.queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_KEY_SIZE]
 
-    def after(self, outcomes: Sequence[Answer], attempted: dt.datetime, error: str | None = None) -> Entry:
+    def after(self, outcomes: Sequence[DeliveryAnswer], attempted: dt.datetime, error: str | None = None) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
         A Commit stands for its reply. In the place of a recipient that was redirected stand those it was redirected

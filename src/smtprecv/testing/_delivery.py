@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, final
 import trio
 
 from smtprecv.delivery import Delivery, DeliveryCheck
-from smtprecv.message import Answer, Commit
+from smtprecv.message import Commit, DeliveryAnswer
 from smtprecv.protocol import Body, Reply, Severity
 from smtprecv.testing._cancelling import cancelled_at
 from smtprecv.testing._parcel import Parcel
@@ -73,7 +73,7 @@ class Place:
         await self.see(promise, parcel, is_served=is_served)
         return is_served
 
-    def replies(self, outcomes: Sequence[Answer]) -> Sequence[Reply]:
+    def replies(self, outcomes: Sequence[DeliveryAnswer]) -> Sequence[Reply]:
         """Give the replies among the outcomes, when what comes with them is done."""
         for commit in dict.fromkeys(outcome for outcome in outcomes if isinstance(outcome, Commit)):
             if self.connection is None:
