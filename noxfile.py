@@ -89,6 +89,7 @@ def printed_programs() -> dict[str, str]:
             "docs/coming-from-net-smtp-receive.md",
             "docs/operating.md",
             "docs/deliveries.md",
+            "docs/exactlyonce.md",
             "docs/policies.md",
             "docs/sansio.md",
         )

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     )
     from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
     from smtprecv.dsn import NotifyPolicy
-    from smtprecv.errors import ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
+    from smtprecv.errors import CommitFailed, ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
     from smtprecv.hostname import own_hostname
-    from smtprecv.message import Client, Message, Now, QueueId, Redirect, SessionId, utc_now
+    from smtprecv.message import Client, Commit, DeliveryAnswer, Message, Now, QueueId, Redirect, SessionId, utc_now
     from smtprecv.note import JsonNote, NoteCodec
     from smtprecv.policies import (
         AcceptDomains,
@@ -124,11 +124,13 @@ if TYPE_CHECKING:
         Entry,
         FreshMail,
         Note,
+        Recorder,
         RunInThread,
         Spool,
         SpoolOptions,
         Standing,
         Status,
+        TransactionalSpool,
         Tried,
         all_entries,
         open_spool,
@@ -151,6 +153,8 @@ __all__ = [
     "Client",
     "ClientLookup",
     "Command",
+    "Commit",
+    "CommitFailed",
     "Config",
     "ConfigError",
     "ConnectPolicy",
@@ -158,6 +162,7 @@ __all__ = [
     "DataPolicy",
     "DeliverBy",
     "Delivery",
+    "DeliveryAnswer",
     "DeliveryCheck",
     "DeliveryReports",
     "DeliveryRun",
@@ -210,6 +215,7 @@ __all__ = [
     "RcptParameters",
     "RcptPolicy",
     "Recipient",
+    "Recorder",
     "Redirect",
     "Relay",
     "RelayTimeouts",
@@ -242,6 +248,7 @@ __all__ = [
     "TlsFiles",
     "TlsMode",
     "TlsSource",
+    "TransactionalSpool",
     "Tried",
     "UnixListener",
     "Webhook",

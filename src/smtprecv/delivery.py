@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, final, runtime_checkable
 
-from smtprecv.message import Client, Message, QueueId, Redirect
+from smtprecv.message import Client, DeliveryAnswer, Message, QueueId
 from smtprecv.note import Notebook, NoteCodec
-from smtprecv.protocol import Envelope, ForwardPath, Recipient, Reply
+from smtprecv.protocol import Envelope, ForwardPath, Recipient
 from smtprecv.spool import Entry
 
 _N = TypeVar("_N")
@@ -35,7 +35,7 @@ class Attempt:
 
     @property
     def queue_id(self) -> QueueId:
-        """The message's name; with a recipient's address it names one delivery, in every attempt the same."""
+        """The message's name, in every attempt the same."""
         return self.entry.queue_id
 
     @property
@@ -52,6 +52,13 @@ class Attempt:
     def recipients(self) -> tuple[Recipient, ...]:
         """The pending recipients, in the envelope's order: one reply is due for each."""
         return tuple(standing.recipient for standing in self.entry.pending)
+
+    def key(self, *recipients: Recipient) -> str:
+        """Give the idempotency key of the delivery to these recipients, as ``Entry.key`` does.
+
+        It is the same in every attempt, so that who gets it twice can tell: ``Webhook`` sends it, for one.
+        """
+        return self.entry.key(*recipients)
 
     def load(self, codec: NoteCodec[_N]) -> _N | None:
         """Give what an earlier attempt saved; None if that is nothing, or nothing that ``codec`` can read."""
@@ -78,12 +85,13 @@ class Attempt:
 class Delivery(Protocol):
     """Takes messages out of the queue."""
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         """Try once to hand the message on to ``attempt.recipients``.
 
         One reply for each, in order: 2yz, it is yours now; 4yz, try that one again later; 5yz,
         never, and its sender is told. A Redirect puts other recipients in its place, which are tried
-        in an attempt of their own, the first few times at once. An exception counts as 451 for each:
+        in an attempt of their own, the first few times at once. A Commit is a reply with something that is done in the
+        transaction that records it. An exception counts as 451 for each:
         its text is kept for showqueue and the log, and never reaches the network. Cancellation may
         come at any await: the attempt is then repeated, so deliver what you can twice.
         """

@@ -3,8 +3,10 @@
 A peer's faults are events and a refusal is a Reply; these are for what should not happen.
 """
 
+from collections.abc import Mapping
 from typing import TypeGuard, final
 
+from smtprecv.message import Commit
 from smtprecv.protocol import SmtprecvError
 
 
@@ -25,6 +27,23 @@ class SpoolUnusable(SpoolError):
 @final
 class CorruptEntry(SpoolError):
     """A message in the spool cannot be read. It is moved aside, never dropped."""
+
+
+@final
+class CommitFailed(SpoolError):
+    """Functions of the program's that were to run in the transaction raised: nothing of it was done.
+
+    ``failures``: what each of them raised. Record again, without them.
+    """
+
+    def __init__(self, failures: Mapping[Commit, Exception]) -> None:
+        """Tell of functions that raised."""
+        super().__init__(failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        """Say what they raised."""
+        return ", ".join(f"{type(error).__name__}: {error}" for error in self.failures.values())
 
 
 def cancellation_in(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,16 +1,20 @@
-"""A message, the client it came from, and where else it may go, as policies, deliveries and the spool see them."""
+"""A message, the client it came from, where else it may go, and what is done with its outcome.
+
+As policies, deliveries and the spool see them.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import NewType, Protocol, Self, final
+from typing import Final, NewType, Protocol, Self, TypeAlias, final
 
-from smtprecv.protocol import ForwardPath, Session, parse_forward_path
+from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply, Session, parse_forward_path
 
 QueueId = NewType("QueueId", str)
 """The name of a message in the spool: 20 characters of ``0-9a-v``, unique by construction, sortable by time."""
@@ -66,6 +70,32 @@ class Redirect:
     def to(cls, *addresses: str) -> Self:
         """Redirect to these addresses, written without angle brackets; ValueError for one that is none."""
         return cls(tuple(parse_forward_path(address) for address in addresses))
+
+
+_TAKEN: Final = Reply(250, "taken", EnhancedStatus(2, 0, 0))
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Commit:
+    """The outcome is ``reply``, and ``work`` is done in the very transaction that records it: both, or neither.
+
+    ``work`` gets the connection to the spool's own database, and has a SAVEPOINT there of its own. It is called in a
+    thread, under the spool's write lock: it must not block, and must not keep the connection. It may be called more
+    than once, with everything but the last call rolled back, so let it do nothing but to read and write the database.
+    When it raises, the recipient counts as if the delivery had raised, and the outcomes of the others stand. What it
+    may not do, it is refused with a RuntimeError: to begin or end a transaction, ATTACH, temporary tables, a
+    PRAGMA that changes something, and to write to the tables whose names begin with ``smtprecv_``.
+
+    The very same Commit for several recipients is called once for them all. ``reply`` may be any but 3yz.
+    """
+
+    work: Callable[[sqlite3.Connection], None]
+    reply: Reply = _TAKEN
+
+
+DeliveryAnswer: TypeAlias = Reply | Redirect | Commit
+"""What a delivery may say of one recipient."""
 
 
 class Message(Protocol):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import final
 
 import pytest
 import trio
 
 from smtprecv.delivery import Attempt, Delivery
-from smtprecv.message import Message
+from smtprecv.message import Commit, DeliveryAnswer, Message
 from smtprecv.protocol import Body, Recipient, Reply
 from smtprecv.spool import Entry
 from smtprecv.testing import check_delivery
@@ -216,6 +218,44 @@ async def test_passes_unseen() -> None:
         yield Raising()
 
     await check_delivery(opened)
+
+
+class Table:
+    """A delivery into an SQLite database."""
+
+    def __init__(self) -> None:
+        """Make the table."""
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.execute("CREATE TABLE t (octets BLOB)")
+
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
+        async with attempt.message.chunks() as chunks:
+            octets = b"".join([chunk async for chunk in chunks])
+        await trio.lowlevel.checkpoint()
+        return [Commit(partial(self.write, octets))] * len(attempt.recipients)
+
+    def write(self, octets: bytes, connection: sqlite3.Connection) -> None:
+        """Write a row."""
+        connection.execute("INSERT INTO t VALUES (?)", (octets,))
+
+    async def copies(self) -> Sequence[bytes]:
+        """Give what was written."""
+        return [octets for (octets,) in self.connection.execute("SELECT octets FROM t")]
+
+
+@pytest.mark.slow
+async def test_what_comes_as_a_commit_is_done() -> None:
+    """A delivery into the spool's database passes with a connection to one, and is told that it needs it without."""
+    table = Table()
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Delivery, None]:
+        yield table
+
+    await check_delivery(opened, table.copies, connection=table.connection)
+    with pytest.raises(AssertionError, match="needs a connection"):
+        await check_delivery(opened, table.copies)
+    table.connection.close()
 
 
 @pytest.mark.slow

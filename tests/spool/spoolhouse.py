@@ -13,7 +13,7 @@ import trio
 
 from smtprecv.message import Client, SessionId
 from smtprecv.protocol import Domain, Envelope, ForwardPath, Mailbox, Recipient, Reply, ReversePath
-from smtprecv.spool import Claim, Entry, Spool, SpoolOptions, open_spool
+from smtprecv.spool import Claim, Entry, Spool, SpoolOptions, TransactionalSpool, open_spool
 from smtprecv.spool._options import connect
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ async def on_the_spot(work: Callable[[], T], /) -> T:
     return work()
 
 
-def opened(path: Path, options: SpoolOptions | None = None) -> AbstractAsyncContextManager[Spool]:
+def opened(path: Path, options: SpoolOptions | None = None) -> AbstractAsyncContextManager[TransactionalSpool]:
     """Open a spool that needs no thread."""
     return open_spool(path, run_in_thread=on_the_spot, options=options)
 

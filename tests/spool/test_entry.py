@@ -233,6 +233,16 @@ def test_no_recipients() -> None:
         read_entry(ROW, [])
 
 
+def test_key() -> None:
+    """A delivery has the same name in every version and every attempt; other recipients have another one."""
+    first, second = ENVELOPE.recipients
+    assert ENTRY.key(first) == "0000000000000000000065f46064650b0a44"
+    assert ENTRY.after([LATER, LATER], NOON).key(first) == ENTRY.key(first)
+    keys = {ENTRY.key(first), ENTRY.key(second), ENTRY.key(first, second), ENTRY.key()}
+    keys.add(replace(ENTRY, queue_id=QueueId("1" * 20)).key(first))
+    assert len(keys) == 5
+
+
 def test_after() -> None:
     """Each pending recipient gets its reply: 2yz delivered, 4yz still pending, 5yz failed."""
     after = ENTRY.after([OK, LATER], NOON, "error")

@@ -8,7 +8,9 @@ A comment that lets an error pass is an error itself where there is none: so it 
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import assert_type
 
@@ -24,7 +26,9 @@ from smtprecv import (
     Client,
     ClientLookup,
     Command,
+    Commit,
     Delivery,
+    DeliveryAnswer,
     DeliveryCheck,
     Dnsbl,
     EnhancedStatus,
@@ -64,6 +68,7 @@ from smtprecv import (
     SpoolIntake,
     Standing,
     Status,
+    TransactionalSpool,
     Webhook,
     listen,
     load_delivery,
@@ -210,6 +215,27 @@ class Hourly:
         return now + dt.timedelta(hours=1) if queue_id and attempts < 10 and received < now else None
 
 
+class Tickets:
+    """A delivery into the spool's own database."""
+
+    async def deliver(self, attempt: Attempt) -> list[DeliveryAnswer]:
+        """Write a row for each recipient."""
+        return [Commit(partial(write, attempt.key(recipient))) for recipient in attempt.recipients]
+
+
+def write(key: str, connection: sqlite3.Connection) -> None:
+    """Write a row."""
+    connection.execute("INSERT INTO ticket VALUES (?)", (key,))
+
+
+async def write_later(connection: sqlite3.Connection) -> None:
+    """Write when it is too late."""
+    write("key", connection)
+
+
+tickets: Delivery = Tickets()
+Commit(lambda connection: write("key", connection), Reply(250, "a ticket"))
+Commit(write_later)  # type: ignore[arg-type]
 delivery: Delivery = Rows()
 check: DeliveryCheck = Rows()
 deliveries: list[Delivery] = [
@@ -250,6 +276,10 @@ async def program() -> None:
     """Put everything together."""
     async with open_spool("queue") as spool, trio.open_nursery() as nursery:
         opened: Spool = spool
+        assert_type(spool, TransactionalSpool)
+        assert_type(await spool.transact(lambda connection: connection.total_changes), int)
+        await spool.transact(partial(write, "key"))
+        nursery.start_soon(run_queue, spool, tickets)
         nursery.start_soon(run_queue, opened, Rows(), Hourly())
         server = Server(
             SpoolIntake(spool),

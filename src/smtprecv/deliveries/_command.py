@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, final
 
 import trio
 
-from smtprecv.deliveries._copy import Copy, copy_id
+from smtprecv.deliveries._copy import Copy
 from smtprecv.deliveries._per import Per, ask
 from smtprecv.deliveries._program import Ended, Program
 from smtprecv.deliveries._trouble import trouble
@@ -188,7 +188,7 @@ def _variables(entry: Entry, recipients: Sequence[Recipient], per: Per) -> Mappi
         "SASL_USERNAME": client.session.identity,
     }
     told = {name: _printable(str(value)) for name, value in known.items() if value is not None}
-    return {**named, "DELIVERY_ID": copy_id(entry.queue_id, recipients), **told}
+    return {**named, "DELIVERY_ID": entry.key(*recipients), **told}
 
 
 def _reply(ended: Ended) -> Reply:

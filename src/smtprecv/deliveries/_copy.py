@@ -6,24 +6,15 @@ section 7.2). It is given in pieces, and may be read as often as the message.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
-from smtprecv.message import Message, QueueId
+from smtprecv.message import Message
 from smtprecv.protocol import Body, Recipient
 from smtprecv.spool import Entry
 from smtprecv.trace import divider, envelope_to_field, received_field, return_path_field, trace_fields
-
-_HASH_SIZE: Final = 16
-
-
-def copy_id(queue_id: QueueId, recipients: Iterable[Recipient]) -> str:
-    """Name a message's copy for these recipients, in every attempt the same: letters and digits."""
-    addresses = "\n".join(map(str, recipients))
-    return queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_HASH_SIZE]
 
 
 @final

@@ -15,7 +15,7 @@ from typing import Final, TypeVar, final
 
 import trio
 
-from smtprecv.deliveries._copy import Copy, copy_id
+from smtprecv.deliveries._copy import Copy
 from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import MailFile, is_placed, prepare
 from smtprecv.deliveries._trouble import trouble
@@ -128,7 +128,7 @@ class Maildir:
 
 def _name_prefix(entry: Entry, recipient: Recipient) -> str:
     """Name the delivery: when the message came, which it is, and whose copy, with no reference to the attempt."""
-    return f"{int(entry.received.timestamp())}.{copy_id(entry.queue_id, [recipient])}."
+    return f"{int(entry.received.timestamp())}.{entry.key(recipient)}."
 
 
 def _escaped_host(hostname: str) -> str:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, final
 
 import trio
 
-from smtprecv.deliveries._copy import Copy, copy_id
+from smtprecv.deliveries._copy import Copy
 from smtprecv.deliveries._dotlock import MailboxLocked
 from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import make_folders
@@ -87,7 +87,7 @@ class Mbox:
         return await self._when_unlocked(partial(holds, self._mailbox(recipient), start))
 
     async def _answer(self, attempt: Attempt, recipient: Recipient) -> Reply:
-        draft = MboxDraft(self._mailbox(recipient), copy_id(attempt.queue_id, [recipient]))
+        draft = MboxDraft(self._mailbox(recipient), attempt.key(recipient))
         try:
             await self._write(draft, attempt, recipient)
             await self._when_unlocked(draft.append)

@@ -14,7 +14,7 @@ import trio
 
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports
 from smtprecv.errors import ConfigError
-from smtprecv.message import Redirect
+from smtprecv.message import DeliveryAnswer
 from smtprecv.note import JsonNote, Notebook
 from smtprecv.protocol import EnhancedStatus, Mailbox, Recipient, Reply, parse_forward_path, parse_host
 from smtprecv.spool import Entry, Note, Standing
@@ -74,7 +74,7 @@ class Router:
             raise ConfigError(msg)
         self._routes: Final = routes
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         """Deliver by all routes that are needed."""
         parties = self._parties(attempt.entry)
         notes = attempt.load(_CODEC) or _Notes({})
@@ -128,7 +128,7 @@ class _Part:
     place: int
     group: Mapping[int, Standing]
     before: _Notes
-    outcomes: Mapping[int, Reply | Redirect] = field(default_factory=dict[int, Reply | Redirect])
+    outcomes: Mapping[int, DeliveryAnswer] = field(default_factory=dict[int, DeliveryAnswer])
     notebook: Notebook = field(default_factory=Notebook)
 
     async def deliver(self) -> None:

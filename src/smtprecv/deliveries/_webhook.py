@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import trio
 
-from smtprecv.deliveries._copy import Copy, copy_id
+from smtprecv.deliveries._copy import Copy
 from smtprecv.deliveries._payload import PAYLOADS, Format, Payload, facts
 from smtprecv.deliveries._per import Per, ask
 from smtprecv.deliveries._signature import Signer, read_secret
@@ -143,7 +143,7 @@ class Webhook:
         recipient = recipients[0] if self._per == "recipient" else None
         copy = Copy(attempt.entry, recipient, self._hostname, envelope_to=self._envelope_to, keeps_crlf=True)
         payload = PAYLOADS[self._format](copy, attempt.message, facts(attempt.entry, recipients))
-        fields = await self._fields(payload, copy_id(attempt.queue_id, recipients))
+        fields = await self._fields(payload, attempt.key(*recipients))
         response = await self._client.post(fields, payload.pieces(), None)
         for _ in range(self._redirects):
             path = _redirected(self._url, response)

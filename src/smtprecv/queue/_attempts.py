@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -17,12 +16,13 @@ import trio
 
 from smtprecv.delivery import Attempt, DeliveryCheck
 from smtprecv.errors import cancellation_in
-from smtprecv.message import Now, Redirect
+from smtprecv.message import Commit, Now
 from smtprecv.note import Notebook
 from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply
+from smtprecv.queue._asked import Asked, told
 from smtprecv.queue._bounces import Reporter, Result
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Tried
+from smtprecv.spool import Claim, Entry
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -44,43 +44,51 @@ class Attempts:
 
     async def result(self, claim: Claim) -> Result:
         """Deliver once, and give what became of the message; cancellation reaches the delivery."""
-        remotes: dict[ForwardPath, str] = {}
-        entry, tried = await self._outcome(claim, remotes)
-        entry = self._scheduled(entry)
+        asked = await self._asked(claim)
+        if isinstance(asked, Asked):
+            return self._settled(claim, asked)
+        return self.reporter.result(claim.entry, self._scheduled(asked), self.now(), {})
+
+    def without(self, claim: Claim, asked: Asked, failures: Mapping[Commit, Exception]) -> Result:
+        """Give what became of the message if these answers count as if the delivery had raised."""
+        queue_id = claim.entry.queue_id
+        for error in failures.values():
+            _log.error("%s: what was to be done with the outcome raised", queue_id, exc_info=error)
+        return self._settled(claim, asked.without(failures, self.local_error, next(iter(failures.values()))))
+
+    def _settled(self, claim: Claim, asked: Asked) -> Result:
+        entry = self._scheduled(asked.after)
         # That time is over is our word, whoever had the last one before.
         ours = {standing.recipient.forward_path for standing in entry.standings if standing.last is _EXPIRED}
-        named = {path: remote for path, remote in remotes.items() if path not in ours}
-        return replace(self.reporter.result(claim.entry, entry, self.now(), named), tried=tried)
+        named = {path: remote for path, remote in asked.remotes.items() if path not in ours}
+        return replace(self.reporter.result(claim.entry, entry, self.now(), named), asked=asked)
 
-    async def _outcome(self, claim: Claim, remotes: dict[ForwardPath, str]) -> tuple[Entry, Tried | None]:
-        """Ask the delivery, and give the entry as it stands after its answers; None if it was not asked to deliver.
-
-        ``remotes``: takes who else answered.
-        """
+    async def _asked(self, claim: Claim) -> Asked | Entry:
+        """Ask the delivery; give the entry alone if there was nobody to ask for."""
         started, clock = self.now(), trio.current_time()
         entry = claim.entry
         delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
+        remotes: dict[ForwardPath, str] = {}
         try:
             if isinstance(delivery, DeliveryCheck) and not claim.is_first:
                 entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
             entry = self._in_time(entry)
             if not entry.pending:
-                return entry, None
-            outcomes = await delivery.deliver(Attempt(entry, claim.message, notebook, remotes))
-            after = replace(entry.after(outcomes, self.now()), note=notebook.note)
-            return after, _tried(entry, outcomes, started, clock)
+                return entry
+            answers = await delivery.deliver(Attempt(entry, claim.message, notebook, remotes))
+            entry.after(answers, started)  # ValueError for what are no answers
+            error_text = None
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             remotes.clear()
-            trouble = [self.local_error] * len(entry.pending)
-            told = "".join(traceback.format_exception_only(error)).strip()
-            after = replace(entry.after(trouble, self.now(), error=told), note=notebook.note)
-            return after, _tried(entry, trouble, started, clock, told)
+            answers, error_text = [self.local_error] * len(entry.pending), told(error)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None
+        took = dt.timedelta(seconds=trio.current_time() - clock)
+        return Asked(entry, answers, remotes, notebook.note, started, self.now(), took, error_text)
 
     def _scheduled(self, entry: Entry) -> Entry:
         """Give the entry with the time of its next attempt, or with its pending recipients given up.
@@ -117,20 +125,3 @@ class Attempts:
         """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
         left = entry.time_left(self.now())
         return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
-
-
-def _tried(
-    entry: Entry, outcomes: Sequence[Reply | Redirect], started: dt.datetime, clock: float, error: str | None = None
-) -> Tried:
-    """Give an attempt that has just ended for the journal; ``clock``: what Trio's showed at its beginning."""
-    took = dt.timedelta(seconds=trio.current_time() - clock)
-    names = [str(standing.recipient) for standing in entry.pending]
-    return Tried.of(started, took, zip(names, map(_told, outcomes), strict=True), error)
-
-
-def _told(outcome: Reply | Redirect) -> str:
-    match outcome:
-        case Reply():
-            return str(outcome)
-        case Redirect(forward_paths=paths):
-            return f"redirected to {', '.join(map(str, paths))}"

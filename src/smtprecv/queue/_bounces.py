@@ -36,8 +36,9 @@ from smtprecv.errors import SpoolError
 from smtprecv.hostname import own_hostname
 from smtprecv.message import Client, Message, QueueId, SessionId
 from smtprecv.protocol import ByMode, EnhancedStatus, ForwardPath, Notify, Recipient, Reply
+from smtprecv.queue._asked import Asked
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry, Spool, Status, Tried
+from smtprecv.spool import Claim, Entry, Recorder, Status, Tried
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -70,11 +71,19 @@ class Bounces:
 @final
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attempt made of a message, what its sender is told of that, often nothing, and how it went."""
+    """What an attempt made of a message, what its sender is told of that, often nothing, and how it went.
+
+    ``asked``: the attempt itself, None if nobody was asked.
+    """
 
     entry: Entry
     outcomes: Sequence[Outcome] = ()
-    tried: Tried | None = None
+    asked: Asked | None = None
+
+    @property
+    def tried(self) -> Tried | None:
+        """The attempt as the journal has it."""
+        return None if self.asked is None else self.asked.tried
 
 
 @final
@@ -139,12 +148,12 @@ class Reporter:
         return left if left > dt.timedelta() else None
 
     async def store(
-        self, spool: Spool, claim: Claim, result: Result, now: dt.datetime, *, is_whole: bool
+        self, spool: Recorder, claim: Claim, result: Result, now: dt.datetime, *, is_whole: bool
     ) -> QueueId | None:
         """Record a result, and with it accept the report that is due; give that one's name, None if there is none.
 
         ``is_whole``: the message comes back as far as the sender may have it; else its header alone, which has room
-        where no other message has. SpoolError as ``Spool.record``: nothing changed.
+        where no other message has. SpoolError as ``Recorder.record``: nothing changed.
         """
         if self.bounces is None or not result.outcomes:
             await spool.record(result.entry, result.tried)

@@ -17,14 +17,14 @@ from typing import Final, NoReturn, final
 import trio
 
 from smtprecv.delivery import Delivery
-from smtprecv.errors import ConfigError, SpoolError
-from smtprecv.message import Now, QueueId, utc_now
+from smtprecv.errors import CommitFailed, ConfigError, SpoolError
+from smtprecv.message import Commit, Now, QueueId, utc_now
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
 from smtprecv.queue._attempts import Attempts
 from smtprecv.queue._bounces import Bounces, Reporter, Result
 from smtprecv.queue._report import Report, log_outcome
 from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Spool
+from smtprecv.spool import Claim, Recorder, Spool, TransactionalSpool
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
@@ -109,6 +109,13 @@ async def run_once(
                 pass
         await run.attempt_each(run.reports)
     return run.report
+
+
+def _committing(spool: Spool, commits: Sequence[Commit]) -> Recorder:
+    """Give what stores a result and does ``commits`` with it; CommitFailed if this spool can't."""
+    if isinstance(spool, TransactionalSpool):
+        return spool.committing(commits)
+    raise CommitFailed(dict.fromkeys(commits, RuntimeError("a Commit needs a spool on SQLite")))
 
 
 def _slots(concurrency: int) -> trio.Semaphore:
@@ -211,7 +218,7 @@ class _Run:
         finally:
             try:
                 # The claim ends whatever happened; after a cancellation the entry is as it was.
-                await self._record(claim, result)
+                result = await self._record(claim, result)
             finally:
                 self.slots.release()
         entry = result.entry
@@ -219,22 +226,25 @@ class _Run:
         self.report = self.report.plus(claim.entry, entry)
         log_outcome(claim.entry, entry)
 
-    async def _record(self, claim: Claim, result: Result) -> None:
-        """Store the outcome and end the claim, however often that takes; after a cancellation only for so long."""
+    async def _record(self, claim: Claim, result: Result) -> Result:
+        """Store the outcome and end the claim, however often that takes; after a cancellation only for so long.
+
+        Give what was stored: it is another outcome where what was to be done with it could not be done.
+        """
         try:
-            await self._record_at_last(claim, result)
+            return await self._record_at_last(claim, result)
         except trio.Cancelled:
             with trio.move_on_after(_LAST_RECORD_TIMEOUT, shield=True):
                 await self._record_at_last(claim, result)
             raise
 
-    async def _record_at_last(self, claim: Claim, result: Result) -> None:
+    async def _record_at_last(self, claim: Claim, result: Result) -> Result:
         """Store the outcome; while the spool can't, wait and try again. Cancellation ends the waiting alone."""
         is_whole = True
         for wait in chain(_RECORD_WAITS, repeat(_RECORD_WAITS[-1])):
             try:
                 with trio.CancelScope(shield=True):
-                    report = await self.reporter.store(self.spool, claim, result, self.now(), is_whole=is_whole)
+                    result, report = await self._stored(claim, result, is_whole=is_whole)
                     if report is not None and self.reports is not None:
                         self.reports.append(report)
             except SpoolError as error:
@@ -243,7 +253,18 @@ class _Run:
                 is_whole = False
                 await trio.sleep(wait)
             else:
-                return
+                break
+        return result
+
+    async def _stored(self, claim: Claim, result: Result, *, is_whole: bool) -> tuple[Result, QueueId | None]:
+        """Store the outcome once; whose Commit raises is to be tried again, and the rest is stored without it."""
+        while (asked := result.asked) is not None and asked.commits:
+            try:
+                recorder = _committing(self.spool, asked.commits)
+                return result, await self.reporter.store(recorder, claim, result, self.now(), is_whole=is_whole)
+            except CommitFailed as failed:
+                result = self.attempts.without(claim, asked, failed.failures)
+        return result, await self.reporter.store(self.spool, claim, result, self.now(), is_whole=is_whole)
 
     async def _acquire_free(self) -> int:
         """Wait for a free slot, take all that are free, and give their number."""

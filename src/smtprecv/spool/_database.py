@@ -6,6 +6,7 @@ import sqlite3
 
 from smtprecv.errors import SpoolError
 from smtprecv.spool._folder import Folder
+from smtprecv.spool._guest import prepare_guest
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._schema import prepare
 
@@ -14,7 +15,10 @@ def connect(options: SpoolOptions, folder: Folder) -> sqlite3.Connection:
     """Connect, bring the database to the newest version, and make its name durable; under the write lock."""
     connection = options.connect(folder.database)
     try:
-        prepare(connection)
+        if folder.is_guest:
+            prepare_guest(connection, folder.token)
+        else:
+            prepare(connection)
         folder.sync()
     except (sqlite3.Error, OSError, SpoolError):
         connection.close()

@@ -6,13 +6,14 @@ Its one rule: nothing is left of a message that was not accepted, however it end
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
 import trio
 
 from smtprecv.errors import SpoolFull
-from smtprecv.message import Client, Message, QueueId
+from smtprecv.message import Client, Commit, Message, QueueId
 from smtprecv.protocol import Envelope
 from smtprecv.spool._body import ArrivingBody, BodyFile, StoredBody
 from smtprecv.spool._entry import Entry, Standing
@@ -22,10 +23,11 @@ from smtprecv.spool._tried import Tried
 @final
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message, and the attempt that it came of."""
+    """What became of a message, the attempt that it came of, and what is done in the transaction that records it."""
 
     entry: Entry
     tried: Tried | None
+    commits: Sequence[Commit] = ()
 
 
 class Acceptance(Protocol):
@@ -52,11 +54,14 @@ class Acceptance(Protocol):
 class ArrivingDraft:
     """Room for one message that is arriving; a ``Draft``."""
 
-    def __init__(self, spool: Acceptance, queue_id: QueueId, body: ArrivingBody) -> None:
-        """Fill ``body``, for ``spool`` to accept."""
+    def __init__(
+        self, spool: Acceptance, queue_id: QueueId, body: ArrivingBody, commits: Sequence[Commit] = ()
+    ) -> None:
+        """Fill ``body``, for ``spool`` to accept; ``commits``: what is done with the outcome that it reports."""
         self._spool = spool
         self._queue_id = queue_id
         self._body = body
+        self._commits = commits
         self._is_over = False
         self._is_accepted = False
 
@@ -86,7 +91,7 @@ class ArrivingDraft:
         tried: Tried | None = None,
     ) -> Entry | None:
         """Accept the message as a report of ``outcome``, and record that."""
-        entry = await self._commit(client, envelope, received, Outcome(outcome, tried))
+        entry = await self._commit(client, envelope, received, Outcome(outcome, tried, self._commits))
         return entry if self._is_accepted else None
 
     async def restore(self, entry: Entry) -> bool:

@@ -6,12 +6,13 @@ Pure values. An attempt's outcome makes a new Entry; the spool stores it in one 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
-from smtprecv.message import Client, QueueId, Redirect
+from smtprecv.message import Client, Commit, DeliveryAnswer, QueueId, Redirect
 from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
@@ -28,6 +29,8 @@ class Status(Enum):
     RETURNED = "returned"
     """It failed, and its sender was told so, or asked not to be: nothing is left to do."""
 
+
+_KEY_SIZE: Final = 16
 
 ENDED: Final = frozenset({Status.DELIVERED, Status.RETURNED})
 """A message whose recipients all stand so is done."""
@@ -128,11 +131,19 @@ class Entry:
         """How often the message was tried."""
         return max((standing.attempts for standing in self.standings), default=0)
 
-    def after(self, outcomes: Sequence[Reply | Redirect], attempted: dt.datetime, error: str | None = None) -> Entry:
+    def key(self, *recipients: Recipient) -> str:
+        """Name the message's delivery to these recipients: the same in every attempt and every process, and no other's.
+
+        36 letters and digits: an idempotency key. A recipient that was redirected is another one.
+        """
+        addresses = "\n".join(map(str, recipients))
+        return self.queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_KEY_SIZE]
+
+    def after(self, outcomes: Sequence[DeliveryAnswer], attempted: dt.datetime, error: str | None = None) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
-        In the place of a recipient that was redirected stand those it was redirected to, pending, apart
-        from any that were served before. ``due`` is None where nothing is pending, and otherwise
+        A Commit stands for its reply. In the place of a recipient that was redirected stand those it was redirected
+        to, pending, apart from any that were served before. ``due`` is None where nothing is pending, and otherwise
         still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
         are not as many as the pending recipients, or one is a 3yz reply.
         """
@@ -147,11 +158,13 @@ class Entry:
             if standing.status is not Status.PENDING:
                 standings.append(standing)
                 continue
-            outcome = next(answers)
-            if isinstance(outcome, Redirect):
-                standings += standing.redirected(outcome, served)
-            else:
-                standings.append(standing.after(outcome))
+            match next(answers):
+                case Redirect() as redirect:
+                    standings += standing.redirected(redirect, served)
+                case Commit(reply=reply):
+                    standings.append(standing.after(reply))
+                case reply:
+                    standings.append(standing.after(reply))
         recipients = tuple(standing.recipient for standing in standings)
         after = replace(
             self,

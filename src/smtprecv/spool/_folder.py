@@ -1,6 +1,7 @@
 """The spool's folder: what lies in it, how it is made, where it may not be, and how much room it has.
 
-    queue.sqlite (-wal, -shm)   the database
+    queue.sqlite (-wal, -shm)   the database, or a link to one of the program's own
+    home.*                      the folder's name in a database of the program's own
     lock                        the write lock
     owners/                     one locked file for each open spool
     bodies/                     the octets of large messages
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -38,10 +40,15 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 class Folder:
     """The paths in the spool folder."""
 
-    def __init__(self, path: Path) -> None:
-        """Know the folder at ``path``, wherever the process may go later; nothing is touched."""
+    def __init__(self, path: Path, database: Path | None = None) -> None:
+        """Know the folder at ``path``, wherever the process may go later; nothing is touched.
+
+        ``database``: the program's own that has the tables, or is to have them.
+        """
         self.path = path = path.absolute()
-        self.database = path / "queue.sqlite"
+        self._link = path / "queue.sqlite"
+        self.is_guest = self._link.is_symlink() or (database or self._link).absolute() != self._link
+        self.database = (database or self._link).resolve() if self.is_guest else self._link
         self.lock = path / "lock"
         self.owners = path / "owners"
         self.bodies = path / "bodies"
@@ -55,10 +62,11 @@ class Folder:
             msg = "there is none"
             raise SpoolUnusable(msg)
         _make_path(self.path)
-        kind = _file_system(self.path, mounts)
-        if kind in _NETWORK_FILE_SYSTEMS:
-            msg = f"it is on a network file system ({kind}), whose locks cannot be trusted with mail"
-            raise SpoolUnusable(msg)
+        for folder in (self.path, self.database.parent):
+            kind = _file_system(folder, mounts)
+            if kind in _NETWORK_FILE_SYSTEMS:
+                msg = f"it is on a network file system ({kind}), whose locks cannot be trusted with mail"
+                raise SpoolUnusable(msg)
         for folder in (self.owners, self.bodies):
             with suppress(FileExistsError):
                 folder.mkdir(_FOLDER_MODE)
@@ -71,13 +79,34 @@ class Folder:
 
         A file that is there is never opened: closing it would drop the locks of SQLite in this process.
         """
+        if self.is_guest:
+            self._settle_in()
         if not self.database.exists():
             os.close(new_file(self.database, os.O_RDWR))
+
+    def _settle_in(self) -> None:
+        """Link to the program's database, so that whoever opens the folder finds it; SpoolUnusable for a second one."""
+        if not os.path.lexists(self._link):
+            self._link.symlink_to(self.database)
+        if self._link.resolve() != self.database:
+            msg = f"its messages are in {self._link.resolve()}, and not in {self.database}"
+            raise SpoolUnusable(msg)
+
+    @property
+    def token(self) -> str:
+        """The folder's name in a database of the program's own; made where there is none, under the write lock."""
+        for home in self.path.glob("home.*"):
+            return home.suffix
+        token = f".{secrets.token_hex(10)}"
+        os.close(new_file(self.path / f"home{token}", os.O_RDWR))
+        return token
 
     def sync(self) -> None:
         """Make the names in the folder durable, and its own."""
         sync(self.path)
         _sync_above(self.path)
+        if self.is_guest:
+            sync(self.database.parent)
 
 
 @final
@@ -85,22 +114,23 @@ class Room:
     """How much room is left beside the reserve, which is kept for outcomes: those must always find some."""
 
     def __init__(
-        self, path: Path, reserve_size: int, free_size: Callable[[Path], int], free_files: Callable[[Path], int]
+        self, folder: Folder, reserve_size: int, free_size: Callable[[Path], int], free_files: Callable[[Path], int]
     ) -> None:
-        """Look at the file system of ``path``; keep ``reserve_size`` octets of it free, and some files."""
+        """Look at the file systems of ``folder``; keep ``reserve_size`` octets of each free, and some files."""
         self.was_full = False
-        self._path = path
+        self._path = folder.path
+        self._database = folder.database.parent
         self._reserve_size = reserve_size
         self._free_size = free_size
         self._free_files = free_files
 
     def is_left_for_files(self) -> bool:
         """Say whether a piece of a body file may be written."""
-        return self._missing_size() <= 0 and self._free_files(self._path) >= _RESERVE_FILES
+        return self._missing_size(self._path) <= 0 and self._free_files(self._path) >= _RESERVE_FILES
 
     def is_left_for_rows(self, connection: sqlite3.Connection) -> bool:
         """Say whether a message may be accepted: pages that are free inside the database count as room."""
-        missing_size = self._missing_size()
+        missing_size = self._missing_size(self._database)
         if missing_size > 0:
             missing_size -= _free_pages_size(connection)
         self.was_full = missing_size > 0
@@ -112,8 +142,8 @@ class Room:
             msg = "no room for another message"
             raise SpoolFull(msg)
 
-    def _missing_size(self) -> int:
-        return self._reserve_size - self._free_size(self._path)
+    def _missing_size(self, path: Path) -> int:
+        return self._reserve_size - self._free_size(path)
 
 
 def new_file(path: Path, flags: int, mode: int = _FILE_MODE) -> int:

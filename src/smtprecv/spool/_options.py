@@ -44,7 +44,8 @@ class SpoolOptions:
     ``memory_size``: octets up to which an arriving message stays in memory and then in its row.
     ``reserve_size``: octets of the file system that are kept for outcomes: below it, new messages are
     refused. ``wal_limit``: octets of the write-ahead log past which it is brought back into the
-    database. ``lock_patience``: seconds for which the write lock is tried for. ``connect``
+    database. ``database``: a database of the program's own that is to have the spool's tables; the folder remembers it.
+    ``sqlite_version``: of what connects. ``lock_patience``: seconds for which the write lock is tried for. ``connect``
     connects to the database, ``free_size`` and ``free_files`` say how many octets and files the file
     system of a path has left, ``mounts`` is the table that tells a network file system.
     """
@@ -53,6 +54,8 @@ class SpoolOptions:
     reserve_size: int = 8 * 1024 * 1024
     wal_limit: int = 4 * 1024 * 1024
     lock_patience: float = 10
+    database: Path | None = None
+    sqlite_version: tuple[int, ...] = sqlite3.sqlite_version_info
     connect: Callable[[Path], sqlite3.Connection] = connect
     free_size: Callable[[Path], int] = free_size
     free_files: Callable[[Path], int] = free_files

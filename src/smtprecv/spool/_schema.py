@@ -120,11 +120,7 @@ def prepare(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
     reach: nothing is changed in either. SpoolUnusable too where SQLite cannot use a write-ahead log.
     """
     version = _known_version(connection, len(migrations))
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-        msg = "SQLite cannot keep a write-ahead log here"
-        raise SpoolUnusable(msg)
-    for setting in _SETTINGS:
-        connection.execute(setting).fetchall()
+    set_up(connection)
     if version == len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -139,6 +135,15 @@ def prepare(connection: sqlite3.Connection, migrations: Sequence[Migration] = MI
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def set_up(connection: sqlite3.Connection) -> None:
+    """Have the connection write as the spool does; SpoolUnusable where SQLite cannot use a write-ahead log."""
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        msg = "SQLite cannot keep a write-ahead log here"
+        raise SpoolUnusable(msg)
+    for setting in _SETTINGS:
+        connection.execute(setting).fetchall()
 
 
 def _known_version(connection: sqlite3.Connection, newest: int) -> int:

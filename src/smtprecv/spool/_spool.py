@@ -107,8 +107,8 @@ class FreshMail(Protocol):
         ...
 
 
-class Spool(Protocol):
-    """A durable store of messages. Every call raises SpoolError when it could not be done; nothing is half done."""
+class Recorder(Protocol):
+    """The part of a spool that stores what became of a message."""
 
     async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> Draft:
         """Make room for a message that begins to arrive at ``received``. SpoolFull if there is no room.
@@ -116,6 +116,20 @@ class Spool(Protocol):
         ``is_reserved``: for a report, which has room where no other message has; it stays in memory, so keep it small.
         """
         ...
+
+    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
+        """Store what became of a claimed message and end the claim; a message that is done is removed.
+
+        ``tried`` is the attempt that it came of: it is added to the journal of the message.
+
+        SpoolError: nothing changed, the claim stands; record again. The same entry may be
+        recorded unchanged, which only ends the claim. A message that is not claimed here stays as it is.
+        """
+        ...
+
+
+class Spool(Recorder, Protocol):
+    """A durable store of messages. Every call raises SpoolError when it could not be done; nothing is half done."""
 
     def fresh(self, room: int) -> AbstractAsyncContextManager[FreshMail]:
         """While the block lasts, claim at birth what this process accepts, up to ``room`` not yet taken.
@@ -137,16 +151,6 @@ class Spool(Protocol):
         """Claim these messages, due or not, held or not, as far as they are there and nobody has claimed them.
 
         Recipients that had failed are pending again: this is the retry by hand.
-        """
-        ...
-
-    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
-        """Store what became of a claimed message and end the claim; a message that is done is removed.
-
-        ``tried`` is the attempt that it came of: it is added to the journal of the message.
-
-        SpoolError: nothing changed, the claim stands; record again. The same entry may be
-        recorded unchanged, which only ends the claim. A message that is not claimed here stays as it is.
         """
         ...
 

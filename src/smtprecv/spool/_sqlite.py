@@ -1,4 +1,4 @@
-"""The spool on SQLite: ``open_spool``, and the ``Spool`` that it gives.
+"""The spool on SQLite: what ``open_spool`` gives.
 
 The theory. A message is a row with its recipients, and its body beside it or in a file; accepting, claiming,
 recording and removing are one transaction each, and the writer commits those of one moment together. This
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 import trio
 
 from smtprecv.errors import SpoolError
-from smtprecv.message import Message, QueueId
+from smtprecv.message import Commit, Message, QueueId
 from smtprecv.spool import _claims as claims
 from smtprecv.spool import _journal as journal
 from smtprecv.spool import _rows as rows
@@ -31,7 +31,6 @@ from smtprecv.spool._codec import number_time, time_number
 from smtprecv.spool._database import connect
 from smtprecv.spool._draft import ArrivingDraft, Outcome
 from smtprecv.spool._entry import Entry
-from smtprecv.spool._failure import as_unusable
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
 from smtprecv.spool._litter import sweep_all
@@ -40,64 +39,21 @@ from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner, dead_owners, is_alive
 from smtprecv.spool._queue_id import QueueIds
 from smtprecv.spool._restore import restore
-from smtprecv.spool._spool import Change, Claim, FreshMail, Spool
-from smtprecv.spool._thread import Begun, RunInThread, Threads
+from smtprecv.spool._spool import Change, Claim, FreshMail, Recorder
+from smtprecv.spool._thread import RunInThread
 from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
+from smtprecv.spool._work import WorkFailed, run_commits, run_work
 from smtprecv.spool._writer import Rank, Transaction, Writer
 
+T = TypeVar("T")
+
 _log: Final = logging.getLogger("smtprecv.spool")
-
-_BODY_THREADS: Final = 8
-
-
-@asynccontextmanager
-async def open_spool(
-    path: str | os.PathLike[str],
-    *,
-    create: bool = True,
-    run_in_thread: RunInThread | None = None,
-    options: SpoolOptions | None = None,
-) -> AsyncGenerator[Spool, None]:
-    """Open the spool in the folder ``path`` for the block, made where it is not there and ``create`` is true.
-
-    SpoolUnusable if it cannot be opened, with one line that says why. Claims of owners that have died
-    are void when the block begins; claims that are still held when it ends are given back.
-    Several processes may have one folder open. Open it after any fork.
-
-    ``run_in_thread`` runs what blocks, in threads of its own if it is not given.
-    """
-    options = options or SpoolOptions()
-    folder = Folder(Path(path))
-    for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
-    for_writer = Begun(run_in_thread or Threads(1))
-    with as_unusable(folder.path):
-        await for_files(partial(folder.make, options.mounts, create=create))
-        lock = await for_files(partial(WriteLock, folder.lock, options.lock_patience))
-    try:
-        with as_unusable(folder.path):
-            async with lock.held():
-                owner = await for_files(partial(_born, folder))
-        spool = SqliteSpool(folder, lock, owner, options, for_files=for_files, for_writer=for_writer)
-        try:
-            with as_unusable(folder.path):
-                await spool.start()
-            yield spool
-        finally:
-            with trio.CancelScope(shield=True):
-                await spool.close()
-    finally:
-        lock.close()
-
-
-def _born(folder: Folder) -> Owner:
-    folder.make_database()
-    return Owner(folder.owners)
 
 
 @final
 class SqliteSpool:
-    """A ``Spool`` in a folder; ``open_spool`` makes it."""
+    """A ``TransactionalSpool`` in a folder; ``open_spool`` makes it."""
 
     def __init__(
         self,
@@ -113,7 +69,7 @@ class SqliteSpool:
         self._folder = folder
         self._owner = owner
         self._options = options
-        self._room = Room(folder.path, options.reserve_size, options.free_size, options.free_files)
+        self._room = Room(folder, options.reserve_size, options.free_size, options.free_files)
         self._bodies = BodyFolder(folder.bodies, owner.id, for_files, self._room.is_left_for_files)
         self._writer = Writer(
             folder.database,
@@ -130,6 +86,11 @@ class SqliteSpool:
         self._has_started = False
         self._has_claims = True
         self._looked = 0
+
+    @property
+    def database(self) -> Path:
+        """The database's file."""
+        return self._folder.database
 
     async def start(self) -> None:
         """Connect and recover; SpoolError if that cannot be."""
@@ -152,13 +113,15 @@ class SqliteSpool:
             self._bell.close()
             self._owner.close()
 
-    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
+    async def begin(
+        self, received: dt.datetime, *, is_reserved: bool = False, commits: Sequence[Commit] = ()
+    ) -> ArrivingDraft:
         """Make room for a message; SpoolFull if there was none last time and there still is none."""
         if self._room.was_full and not is_reserved:
             await self._writer.run(Rank.READ, lambda work: self._room.demand(work.connection))
         queue_id = self._queue_ids.next(received)
         memory_size = sys.maxsize if is_reserved else self._options.memory_size
-        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, memory_size))
+        return ArrivingDraft(self, queue_id, ArrivingBody(self._bodies, queue_id, memory_size), commits)
 
     @asynccontextmanager
     async def fresh(self, room: int) -> AsyncGenerator[FreshMail, None]:
@@ -186,9 +149,13 @@ class SqliteSpool:
         bodies, owner = self._folder.bodies, self._owner.id
         return await self._claimed(lambda work: claims.claim_named(work.connection, bodies, owner, queue_ids))
 
-    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
+    async def record(self, entry: Entry, tried: Tried | None = None, commits: Sequence[Commit] = ()) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
-        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried)))
+        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried, commits)))
+
+    def committing(self, commits: Sequence[Commit]) -> Recorder:
+        """Give what does ``commits`` with each outcome that it records."""
+        return _Committing(self, commits)
 
     async def next_due(self) -> dt.datetime | None:
         """Give the earliest time at which an unclaimed message is due."""
@@ -257,6 +224,14 @@ class SqliteSpool:
 
         return await self._writer.run(Rank.RECORD, work)
 
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function of the program's in a transaction, and give what it returns."""
+        try:
+            return await self._writer.run(Rank.ACCEPT, lambda job: run_work(job.connection, work))
+        except WorkFailed as failed:
+            error = failed.error
+        raise error
+
     async def accept(self, entry: Entry, body: StoredBody, outcome: Outcome | None = None) -> bool:
         """Insert a message, claimed at birth if there is room for it among the fresh mail, and record an outcome."""
         fresh = self._fresh if self._fresh is not None and self._fresh.has_reserved() else None
@@ -300,6 +275,9 @@ class SqliteSpool:
         self._writer.after_next_commit(step)
 
     def _record(self, outcome: Outcome, transaction: Transaction) -> None:
+        """Record an outcome and do what comes with it, unless the message is not claimed here: then neither."""
+        if outcome.commits and rows.is_claimed(transaction.connection, outcome.entry.queue_id, self._owner.id):
+            run_commits(transaction.connection, outcome.commits)
         body = rows.update(transaction.connection, outcome.entry, self._owner.id, outcome.tried)
         self._remove_body(body, transaction)
 
@@ -346,3 +324,18 @@ class SqliteSpool:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""
         if not (self._has_claims or self._writer.has_leftovers or self._bodies.has_litter):
             self._owner.leave()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Committing:
+    """What records outcomes and does ``commits`` with them; a ``Recorder``."""
+
+    spool: SqliteSpool
+    commits: Sequence[Commit]
+
+    async def begin(self, received: dt.datetime, *, is_reserved: bool = False) -> ArrivingDraft:
+        return await self.spool.begin(received, is_reserved=is_reserved, commits=self.commits)
+
+    async def record(self, entry: Entry, tried: Tried | None = None) -> None:
+        await self.spool.record(entry, tried, self.commits)

@@ -312,12 +312,20 @@ def _run_alone(connection: sqlite3.Connection, job: _Job) -> Transaction | Spool
     except Exception as error:
         if not isinstance(error, FAILURES):
             _log.exception("a defect in a job of the spool")
-        if is_disk_trouble(error) or not connection.in_transaction:
-            raise as_spool_error(error) from error
-        connection.execute("ROLLBACK TO job")
         failure = as_spool_error(error)
+        if is_disk_trouble(error) or not _is_undone(connection):
+            raise failure from error
     connection.execute("RELEASE job")
     return failure or transaction
+
+
+def _is_undone(connection: sqlite3.Connection) -> bool:
+    """Undo what a job did; False if the transaction is no more."""
+    try:
+        connection.execute("ROLLBACK TO job")
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _is_taken(step: Step, connection: sqlite3.Connection) -> bool:

@@ -6,6 +6,7 @@ whoever tests a delivery gives; each message has a queue id, a text and recipien
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Final, TypeAlias, final
 import trio
 
 from smtprecv.delivery import Delivery, DeliveryCheck
+from smtprecv.message import Commit, DeliveryAnswer
 from smtprecv.protocol import Body, Reply, Severity
 from smtprecv.testing._cancelling import cancelled_at
 from smtprecv.testing._parcel import Parcel
@@ -31,17 +33,21 @@ _BINARY: Final = b"\0\r\n.\r\n\rFrom me\n\nFrom you\r\n\x80\xff" + bytes(range(2
 _MOST_AWAITS: Final = 200
 
 
-async def check_delivery(open_delivery: OpenDelivery, copies: Copies | None = None) -> None:
+async def check_delivery(
+    open_delivery: OpenDelivery, copies: Copies | None = None, *, connection: sqlite3.Connection | None = None
+) -> None:
     """Hold a delivery to its contract; AssertionError with a sentence that says which promise it broke.
 
     The delivery serves every recipient at example.com and example.org at once, or answers 5yz to all of them.
-    Without ``copies`` it is not seen whether what arrived is what was sent. Each check that waits does so for at
-    most thirty seconds. Run it without a test clock if the delivery waits for threads, processes or sockets.
+    Without ``copies`` it is not seen whether what arrived is what was sent. On ``connection`` is done what comes
+    as a Commit, each of them twice, the first time rolled back; its ``isolation_level`` is None. Each check that waits
+    does so for at most thirty seconds. Run it without a test clock if the delivery waits for threads, processes or
+    sockets.
     """
     for check in CHECKS:
         async with open_delivery() as delivery:
             with trio.fail_after(_PATIENCE):
-                await check(Place(delivery, copies))
+                await check(Place(delivery, copies, connection))
 
 
 @final
@@ -51,13 +57,14 @@ class Place:
 
     delivery: Delivery
     copies: Copies | None
+    connection: sqlite3.Connection | None = None
 
     async def deliver(self, promise: str, parcel: Parcel) -> bool:
         """Deliver, require that replies and copies go together, and say whether all recipients were served."""
         attempt = parcel.attempt()
         outcomes = await self.delivery.deliver(attempt)
         same(f"{promise}: one reply for each pending recipient", len(outcomes), len(attempt.recipients))
-        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        replies = self.replies(outcomes)
         if any(reply.severity is Severity.INTERMEDIATE for reply in replies):
             fail(f"{promise}: a 3yz reply says nothing about a delivery")
         if any(reply.severity is Severity.TRANSIENT for reply in replies):
@@ -65,6 +72,18 @@ class Place:
         is_served = any(reply.is_ok for reply in replies)
         await self.see(promise, parcel, is_served=is_served)
         return is_served
+
+    def replies(self, outcomes: Sequence[DeliveryAnswer]) -> Sequence[Reply]:
+        """Give the replies among the outcomes, when what comes with them is done."""
+        for commit in dict.fromkeys(outcome for outcome in outcomes if isinstance(outcome, Commit)):
+            if self.connection is None:
+                fail("a Commit needs a connection to the database that it writes to: check_delivery(…, connection=…)")
+            for ending in ("ROLLBACK", "COMMIT"):
+                self.connection.execute("BEGIN")
+                commit.work(self.connection)
+                self.connection.execute(ending)
+        found = [outcome.reply if isinstance(outcome, Commit) else outcome for outcome in outcomes]
+        return [reply for reply in found if isinstance(reply, Reply)]
 
     async def see(self, promise: str, parcel: Parcel, *, is_served: bool) -> None:
         """Require that a copy has arrived, or none."""
@@ -139,7 +158,7 @@ async def _check_unreadable(place: Place) -> None:
         # The delivery is the user's code, and whatever it raises counts as 451.
         except Exception:
             outcomes = [LATER]
-        severities = {outcome.severity for outcome in outcomes if isinstance(outcome, Reply)}
+        severities = {reply.severity for reply in place.replies(outcomes)}
         same(promise, severities, {Severity.TRANSIENT})
         same(f"{promise}: no copy of it has arrived", await place.count(promise, parcel) or 0, 0)
         await place.repeat(promise, replace(parcel, pieces=None))

@@ -1,0 +1,77 @@
+"""What a delivery was asked and has answered, and what follows from that.
+
+Pure values. Its one rule: the answers can be put together anew when one of them turns out to be none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from smtprecv.message import Commit, DeliveryAnswer, Redirect
+from smtprecv.protocol import ForwardPath, Reply
+from smtprecv.spool import Entry, Note, Tried
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One attempt that has ended: one answer for each recipient that is pending in ``entry``.
+
+    ``remotes``: who else had the last word on a recipient. ``note``: what the delivery remembers now. ``started`` and
+    ``ended``: by the wall clock; ``took``: by the one that nobody sets. ``error``: the text of what was raised.
+    """
+
+    entry: Entry
+    answers: Sequence[DeliveryAnswer]
+    remotes: Mapping[ForwardPath, str]
+    note: Note | None
+    started: dt.datetime
+    ended: dt.datetime
+    took: dt.timedelta
+    error: str | None = None
+
+    @property
+    def commits(self) -> Sequence[Commit]:
+        """What is to be done in the transaction that records the answers."""
+        return [answer for answer in self.answers if isinstance(answer, Commit)]
+
+    @property
+    def after(self) -> Entry:
+        """The entry after the attempt; ValueError for what are no answers."""
+        return replace(self.entry.after(self.answers, self.ended, self.error), note=self.note)
+
+    @property
+    def tried(self) -> Tried:
+        """The attempt as the journal has it."""
+        names = (str(standing.recipient) for standing in self.entry.pending)
+        return Tried.of(self.started, self.took, zip(names, map(_told, self.answers), strict=True), self.error)
+
+    def without(self, failed: Collection[Commit], reply: Reply, error: Exception) -> Asked:
+        """Give the attempt with ``reply`` for an answer in the place of those that could not be done."""
+        answers = [reply if isinstance(answer, Commit) and answer in failed else answer for answer in self.answers]
+        ours = {
+            standing.recipient.forward_path
+            for standing, answer in zip(self.entry.pending, answers, strict=True)
+            if answer is reply
+        }
+        remotes = {path: remote for path, remote in self.remotes.items() if path not in ours}
+        return replace(self, answers=answers, remotes=remotes, error=told(error))
+
+
+def told(error: Exception) -> str:
+    """Say in a line or two what was raised."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _told(answer: DeliveryAnswer) -> str:
+    match answer:
+        case Reply():
+            return str(answer)
+        case Commit(reply=reply):
+            return str(reply)
+        case Redirect(forward_paths=paths):
+            return f"redirected to {', '.join(map(str, paths))}"
