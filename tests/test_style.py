@@ -22,16 +22,16 @@ NETS = {
     "note.py": 1,
     "queue/_attempts.py": 2,
     "queue/_bounces.py": 1,
+    "queue/_schedule.py": 1,
     "server/_answers.py": 1,
     "server/_dialogue.py": 1,
     "server/_direct.py": 1,
     "spool/_writer.py": 2,
     "testing/_delivery.py": 1,
 }
-"""Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, the retry
-policy, the answer of a delivery to who reports, the policy hook or intake),
-a dialogue, one member of a group commit (it must not fail the others), one step
-behind a COMMIT, a delivery that is held to its
+"""Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, its
+destination, the retry policy, the answer of a delivery to who reports, the policy hook or intake), a dialogue, one
+member of a group commit (it must not fail the others), one step behind a COMMIT, a delivery that is held to its
 contract, one route of several, a module that is loaded."""
 
 

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryDestination, DeliveryReports
 from smtprecv.errors import ConfigError
-from smtprecv.message import Redirect
+from smtprecv.message import DeliveryAnswer
 from smtprecv.note import JsonNote, Notebook
 from smtprecv.protocol import EnhancedStatus, Mailbox, Recipient, Reply, parse_forward_path, parse_host
 from smtprecv.spool import Entry, Note, Standing
@@ -74,7 +74,7 @@ class Router:
             raise ConfigError(msg)
         self._routes: Final = routes
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Redirect]:
+    async def deliver(self, attempt: Attempt) -> Sequence[DeliveryAnswer]:
         """Deliver by all routes that are needed."""
         parties = self._parties(attempt.entry)
         notes = attempt.load(_CODEC) or _Notes({})
@@ -93,19 +93,22 @@ class Router:
 
     async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
         """Ask the delivery of the route, if it can tell."""
-        for route in self._routes:
-            if route.is_for(entry, recipient):
-                delivery = route.delivery
-                return isinstance(delivery, DeliveryCheck) and await delivery.is_delivered(entry, recipient)
-        return False
+        delivery = self._delivery(entry, recipient)
+        return isinstance(delivery, DeliveryCheck) and await delivery.is_delivered(entry, recipient)
 
     def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
         """Ask the delivery of the route, if it can tell."""
-        for route in self._routes:
-            if route.is_for(entry, recipient):
-                delivery = route.delivery
-                return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
-        return False
+        delivery = self._delivery(entry, recipient)
+        return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
+
+    def destination(self, entry: Entry, recipient: Recipient) -> str | None:
+        """Ask the delivery of the route, if it can tell."""
+        delivery = self._delivery(entry, recipient)
+        return delivery.destination(entry, recipient) if isinstance(delivery, DeliveryDestination) else None
+
+    def _delivery(self, entry: Entry, recipient: Recipient) -> object:
+        """Give the delivery of the recipient's route; None if he has none."""
+        return next((route.delivery for route in self._routes if route.is_for(entry, recipient)), None)
 
     def _parties(self, entry: Entry) -> Mapping[int, Mapping[int, Standing]]:
         """Give the pending recipients of each route that has any, by their place among all pending ones."""
@@ -128,7 +131,7 @@ class _Part:
     place: int
     group: Mapping[int, Standing]
     before: _Notes
-    outcomes: Mapping[int, Reply | Redirect] = field(default_factory=dict[int, Reply | Redirect])
+    outcomes: Mapping[int, DeliveryAnswer] = field(default_factory=dict[int, DeliveryAnswer])
     notebook: Notebook = field(default_factory=Notebook)
 
     async def deliver(self) -> None:

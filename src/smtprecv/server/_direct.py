@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, final
 
 from smtprecv.delivery import Attempt, Delivery
-from smtprecv.message import Client, Message, Now, Redirect, utc_now
+from smtprecv.message import Client, Later, Message, Now, Redirect, utc_now
 from smtprecv.protocol import EnhancedStatus, Envelope, ForwardPath, Recipient, Reply
 from smtprecv.server._spread import worst
 from smtprecv.server._trouble import local_error
@@ -118,7 +118,8 @@ class _Errand:
         # A delivery is the user's code: what it raises takes nothing back from those who were served before.
         except Exception as error:
             return [local_error(entry.client, error)] * len(recipients)
-        return outcomes
+        # Whoever speaks LMTP knows no other time than that of its own queue.
+        return [outcome.reply if isinstance(outcome, Later) else outcome for outcome in outcomes]
 
     def _in_place_of(self, recipient: Recipient, outcome: Reply | Redirect) -> Sequence[Recipient]:
         """Give those who stand for a recipient now, but for any that were served before."""

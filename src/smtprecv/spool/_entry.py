@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
-from smtprecv.message import Client, QueueId, Redirect
+from smtprecv.message import Client, DeliveryAnswer, Later, QueueId, Redirect
 from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
@@ -68,6 +68,7 @@ class Standing:
 
 _ALREADY_THERE: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
 _ENDLESS: Final = Reply(451, "redirected until it was given up", EnhancedStatus(4, 4, 7))
+_UNTRIED: Final = Reply(451, "its turn did not come until it was given up", EnhancedStatus(4, 4, 7))
 
 
 _STATUS_AFTER = {
@@ -128,12 +129,14 @@ class Entry:
         """How often the message was tried."""
         return max((standing.attempts for standing in self.standings), default=0)
 
-    def after(self, outcomes: Sequence[Reply | Redirect], attempted: dt.datetime, error: str | None = None) -> Entry:
+    def after(
+        self, outcomes: Sequence[DeliveryAnswer | None], attempted: dt.datetime, error: str | None = None
+    ) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
-        In the place of a recipient that was redirected stand those it was redirected to, pending, apart
-        from any that were served before. ``due`` is None where nothing is pending, and otherwise
-        still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
+        Who has None was not tried, and stands as before. In the place of a recipient that was redirected stand those it
+        was redirected to, pending, apart from any that were served before. ``due`` is None where nothing is pending,
+        and otherwise still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
         are not as many as the pending recipients, or one is a 3yz reply.
         """
         if len(outcomes) != len(self.pending):
@@ -147,11 +150,15 @@ class Entry:
             if standing.status is not Status.PENDING:
                 standings.append(standing)
                 continue
-            outcome = next(answers)
-            if isinstance(outcome, Redirect):
-                standings += standing.redirected(outcome, served)
-            else:
-                standings.append(standing.after(outcome))
+            match next(answers):
+                case None:
+                    standings.append(standing)
+                case Redirect() as redirect:
+                    standings += standing.redirected(redirect, served)
+                case Later(reply):
+                    standings.append(standing.after(reply))
+                case reply:
+                    standings.append(standing.after(reply))
         recipients = tuple(standing.recipient for standing in standings)
         after = replace(
             self,
@@ -190,7 +197,11 @@ class Entry:
         ``reply`` says why; without it each keeps its last reply, or gets one if it had none.
         """
         standings = tuple(
-            replace(standing, status=Status.FAILED, last=reply or standing.last or _ENDLESS)
+            replace(
+                standing,
+                status=Status.FAILED,
+                last=reply or standing.last or (_ENDLESS if standing.attempts else _UNTRIED),
+            )
             if standing.status is Status.PENDING
             else standing
             for standing in self.standings

@@ -13,7 +13,8 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from smtprecv.delivery import Delivery, DeliveryCheck
+from smtprecv.delivery import Delivery, DeliveryCheck, DeliveryDestination
+from smtprecv.message import DeliveryAnswer, Later
 from smtprecv.protocol import Body, Reply, Severity
 from smtprecv.testing._cancelling import cancelled_at
 from smtprecv.testing._parcel import Parcel
@@ -57,7 +58,7 @@ class Place:
         attempt = parcel.attempt()
         outcomes = await self.delivery.deliver(attempt)
         same(f"{promise}: one reply for each pending recipient", len(outcomes), len(attempt.recipients))
-        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        replies = _replies(outcomes)
         if any(reply.severity is Severity.INTERMEDIATE for reply in replies):
             fail(f"{promise}: a 3yz reply says nothing about a delivery")
         if any(reply.severity is Severity.TRANSIENT for reply in replies):
@@ -139,7 +140,7 @@ async def _check_unreadable(place: Place) -> None:
         # The delivery is the user's code, and whatever it raises counts as 451.
         except Exception:
             outcomes = [LATER]
-        severities = {outcome.severity for outcome in outcomes if isinstance(outcome, Reply)}
+        severities = {reply.severity for reply in _replies(outcomes)}
         same(promise, severities, {Severity.TRANSIENT})
         same(f"{promise}: no copy of it has arrived", await place.count(promise, parcel) or 0, 0)
         await place.repeat(promise, replace(parcel, pieces=None))
@@ -156,6 +157,19 @@ async def _check_is_delivered(place: Place) -> None:
         await place.deliver("a message is delivered", served)
     for recipient in other.attempt().recipients:
         same("is_delivered() of another message", await delivery.is_delivered(other.entry, recipient), expected=False)
+
+
+async def _check_destination(place: Place) -> None:
+    """A destination has a name, or none, and the same whenever it is asked for: so its limits hold for all attempts."""
+    delivery = place.delivery
+    if not isinstance(delivery, DeliveryDestination):
+        return
+    parcel = Parcel(names=("ada", "Bob"))
+    for recipient in parcel.attempt().recipients:
+        name = delivery.destination(parcel.entry, recipient)
+        same("destination() of one recipient, asked twice", delivery.destination(parcel.entry, recipient), name)
+        if name is not None and not name:
+            fail("destination() gives a name, or None")
 
 
 async def _check_crowd(place: Place) -> None:
@@ -181,6 +195,12 @@ async def _check_crowd(place: Place) -> None:
         await place.see(promise, parcel, is_served=parcel in served)
 
 
+def _replies(outcomes: Sequence[DeliveryAnswer]) -> Sequence[Reply]:
+    """Give the replies among the outcomes: a Redirect has none."""
+    found = [outcome.reply if isinstance(outcome, Later) else outcome for outcome in outcomes]
+    return [reply for reply in found if isinstance(reply, Reply)]
+
+
 async def _deliver(delivery: Delivery, parcel: Parcel) -> None:
     await delivery.deliver(parcel.attempt())
 
@@ -193,6 +213,7 @@ CHECKS: Final[Sequence[Callable[[Place], Awaitable[None]]]] = (
     _check_cancellation_while_reading,
     _check_unreadable,
     _check_is_delivered,
+    _check_destination,
     _check_crowd,
 )
 """The suite: each check is given a delivery of its own."""
