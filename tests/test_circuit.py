@@ -15,7 +15,7 @@ from smtprecv.message import DeliveryAnswer, Later, Redirect
 from smtprecv.protocol import EnhancedStatus, Reply
 from smtprecv.queue import DestinationLimits
 from smtprecv.queue._circuit import Circuit, is_unwell
-from smtprecv.queue._destinations import Destination, Destinations, RunSlot, Visit
+from smtprecv.queue._destinations import Destination, Destinations, RunSlot
 
 SECOND, MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
 REFUSED = Reply(451, "connection refused", EnhancedStatus(4, 4, 1))
@@ -129,15 +129,22 @@ def test_a_probe_that_tells_nothing() -> None:
 
 
 def test_the_line() -> None:
-    """Messages without a slot come back one behind the other, by the pace that was measured, at least a second later."""
+    """Messages without a slot come back one behind the other, by the measured pace, at least a second later."""
     destination = Destination("mx:25", LIMITS, 2)
     for _ in range(50):
-        visit = Visit(destination, 0, is_probe=False)
-        destination.slots.acquire_nowait()
+        visit = destination.try_begin(0)
+        assert visit is not None
         destination.end(visit, 10)
     turns = [destination.next_turn("m", 100) for _ in range(3)]
     assert turns == pytest.approx([5, 10, 15], abs=0.01)
     assert Destination("b", LIMITS, 2).next_turn("m", 0) == 1
+
+
+def test_the_pace_of_what_hangs() -> None:
+    """An attempt that has not ended yet counts with the time that it has taken so far."""
+    destination = Destination("mx:25", LIMITS, 2)
+    assert destination.try_begin(0) is not None
+    assert destination.next_turn("m", 60) == 30
 
 
 def test_the_end_of_the_line() -> None:
@@ -174,7 +181,7 @@ async def test_memory_is_bounded(autojump_clock: trio.testing.MockClock) -> None
 
 
 async def test_who_waits_gives_the_slot_of_the_run_to_others(autojump_clock: trio.testing.MockClock) -> None:
-    """A wait in memory costs no slot of the run, ends with the patience, and is for few; a cancelled one harms nobody."""
+    """A wait in memory costs no slot of the run, ends with the patience, and is for few."""
     destinations, slots, until = Destinations(LIMITS, 20), trio.Semaphore(20), trio.Event()
     async with trio.open_nursery() as nursery:
         for _ in range(100):

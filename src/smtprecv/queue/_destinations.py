@@ -63,6 +63,7 @@ class Destination:
         self.slots: Final = trio.Semaphore(size)
         self.circuit: Final = Circuit(name, limits)
         self._size: Final = size
+        self._visits: Final[set[Visit]] = set()
         self._pace = _FIRST_PACE
         self._last_turn = -math.inf
 
@@ -89,19 +90,24 @@ class Destination:
         if not self.circuit.lets_pass(now):
             self.slots.release()
             return None
-        return Visit(self, now, is_probe=self.circuit.begin())
+        visit = Visit(self, now, is_probe=self.circuit.begin())
+        self._visits.add(visit)
+        return visit
 
     def end(self, visit: Visit, now: float) -> None:
         """Free the slot, and learn from the visit."""
+        self._visits.remove(visit)
         self.circuit.end(now, is_probe=visit.is_probe, is_well=visit.is_well)
         self._pace += _NEWEST_SHARE * (now - visit.began - self._pace)
         self.slots.release()
 
     def next_turn(self, name: str, now: float) -> float:
         """Give the seconds after which the message of this name has its turn, behind all that were put off before."""
-        step = self._pace / self._size
-        start = self.circuit.resumes(now, self._pace) + step * self.slots.statistics().tasks_waiting
-        turn = max(self._last_turn, start) + step
+        # An attempt that hangs tells how long attempts last before it has ended.
+        pace = min(max([self._pace, *(now - visit.began for visit in self._visits)]), _LONGEST_WAIT)
+        step = pace / self._size
+        start = self.circuit.resumes(now, pace)
+        turn = max(self._last_turn, start + step * self.slots.statistics().tasks_waiting) + step
         if turn > start + _LONGEST_WAIT:
             # Nobody knows what is then: they come back spread over the second half of the time.
             turn = start + _LONGEST_WAIT * (1 - fraction(name, 0) / 2)
@@ -201,9 +207,10 @@ class Destinations:
         found = self._known.pop(name, None) or Destination(name, self._limits, self._size)
         self._known[name] = found
         if len(self._known) > _MOST_KNOWN:
-            unused = [each for each, destination in self._known.items() if not destination.is_in_use and each != name]
-            for each in unused[:1]:
-                del self._known[each]
+            unused = (each for each, destination in self._known.items() if not destination.is_in_use)
+            oldest = next(unused, name)
+            if oldest != name:
+                del self._known[oldest]
         return found
 
 
