@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -24,19 +24,19 @@ LIMITS = DestinationLimits(concurrency=2, failures=3)
 
 
 @pytest.mark.parametrize(
-    ("text", "limits"),
+    ("text", "make"),
     [
-        ("--destination-concurrency", {"concurrency": 0}),
-        ("--destination-failures", {"failures": 0}),
-        (r"\(--destination-pause\) must be longer", {"first_pause": dt.timedelta()}),
-        ("--destination-pause-max", {"first_pause": 2 * MINUTE, "longest_pause": MINUTE}),
-        ("at most a day", {"longest_pause": dt.timedelta(days=2)}),
+        ("--destination-concurrency", lambda: DestinationLimits(concurrency=0)),
+        ("--destination-failures", lambda: DestinationLimits(failures=0)),
+        (r"\(--destination-pause\) must be longer", lambda: DestinationLimits(first_pause=dt.timedelta())),
+        ("--destination-pause-max", lambda: DestinationLimits(first_pause=2 * MINUTE, longest_pause=MINUTE)),
+        ("at most a day", lambda: DestinationLimits(longest_pause=dt.timedelta(days=2))),
     ],
 )
-def test_limits(text: str, limits: dict[str, int]) -> None:
+def test_limits(text: str, make: Callable[[], DestinationLimits]) -> None:
     """Limits that would stop everything are an error that names the option."""
     with pytest.raises(ConfigError, match=text):
-        DestinationLimits(**limits)
+        make()
 
 
 @pytest.mark.parametrize(
