@@ -54,7 +54,7 @@ def test_limits(text: str, make: Callable[[], DestinationLimits]) -> None:
     ],
 )
 def test_unwell(answers: Sequence[DeliveryAnswer], *, expected: bool) -> None:
-    """A destination is not well when all answers are 421 or a 4yz with 4.4.z; a refusal of one message is not that."""
+    """All answers are 421 or of 4.4.z (RFC 3463 section 3.5): the destination is not well; nothing else says so."""
     assert is_unwell(answers) is expected
 
 

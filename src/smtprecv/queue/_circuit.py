@@ -128,4 +128,5 @@ class Circuit:
         self._pauses += 1
         pause = self._waits.wait(self._name, self._pauses).total_seconds()
         self._resumes = now + pause
-        _log.warning("%s is not well: %d failures in a row, a pause of %.0f s", self._name, self._failures, pause)
+        level = logging.WARNING if self._pauses == 1 else logging.INFO
+        _log.log(level, "%s is not well: %d failures in a row, a pause of %.0f s", self._name, self._failures, pause)
