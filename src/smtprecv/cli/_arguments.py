@@ -32,12 +32,13 @@ from smtprecv.hostname import own_hostname
 from smtprecv.message import QueueId
 from smtprecv.policies import read_user
 from smtprecv.protocol import Config
-from smtprecv.queue import Bounces
+from smtprecv.queue import Bounces, DestinationLimits
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Network, parse_network
 
 _CONFIG: Final = Config("localhost")
 _LIMITS: Final = Limits()
+_DESTINATIONS: Final = DestinationLimits()
 
 
 @final
@@ -80,6 +81,10 @@ class Options(argparse.Namespace):
     retry_first: dt.timedelta
     retry_max: dt.timedelta
     give_up: dt.timedelta
+    destination_concurrency: int
+    destination_failures: int
+    destination_pause: dt.timedelta
+    destination_pause_max: dt.timedelta
     grace: dt.timedelta
     runqueue: bool
     json: bool
@@ -118,6 +123,13 @@ class Options(argparse.Namespace):
     def backoff(self) -> Backoff:
         """The retry policy that the arguments describe; ConfigError if it would spin or run backwards."""
         return Backoff(first=self.retry_first, longest=self.retry_max, give_up_after=self.give_up)
+
+    @property
+    def destinations(self) -> DestinationLimits:
+        """The limits of each destination that the arguments describe; ConfigError for pauses that run backwards."""
+        return DestinationLimits(
+            self.destination_concurrency, self.destination_failures, self.destination_pause, self.destination_pause_max
+        )
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Options:
@@ -276,6 +288,8 @@ def _add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None
             default=default,
             help=f"{what}, default {default}",
         )
+    for name, number, what in _DESTINATION_NUMBERS:
+        add(f"--{name}", metavar="N", type=value(read_number(1)), default=number, help=f"{what}, default %(default)s")
 
 
 def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
@@ -314,4 +328,15 @@ _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
     ("retry-max", "4h", "the longest wait"),
     ("give-up", "5d", "the age past which a message is not tried again"),
     ("warn-after", "4h", "the age from which on its sender is warned that it is late, with --bounce"),
+    ("destination-pause", "30s", "the first pause of a destination that is not well; each next one is twice as long"),
+    ("destination-pause-max", "15m", "the longest pause"),
+)
+
+_DESTINATION_NUMBERS: Final[Sequence[tuple[str, int, str]]] = (
+    (
+        "destination-concurrency",
+        _DESTINATIONS.concurrency,
+        "attempts at one time at one next hop or web hook",
+    ),
+    ("destination-failures", _DESTINATIONS.failures, "failures in a row after which a destination has a pause"),
 )

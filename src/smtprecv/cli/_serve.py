@@ -18,7 +18,7 @@ from smtprecv.cli._receiver import prepare_server, refuse_contradictions, refuse
 from smtprecv.cli._stdio import standard_stream
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
-from smtprecv.queue import Bounces, run_once, run_queue
+from smtprecv.queue import Bounces, DestinationLimits, run_once, run_queue
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Listener, Role, Server, address_of, listen, raise_file_limit
 from smtprecv.spool import Spool, open_spool
@@ -37,7 +37,7 @@ async def serve(options: Options) -> int:
     OSError for an address that cannot be listened on.
     """
     refuse_contradictions(options)
-    delivery, retry, bounces = _delivery(options), options.backoff, options.bounces
+    queue = _queue(options)
     limits = _limits(options)
     make_server = prepare_server(options, limits)
     stream = standard_stream() if options.stdio else None
@@ -50,12 +50,12 @@ async def serve(options: Options) -> int:
                 async with trio.open_nursery() as nursery:
                     scope = nursery.cancel_scope
                     nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
-                    if delivery is not None and stream is None:
-                        nursery.start_soon(_run_queue, spool, delivery, retry, bounces)
+                    if queue is not None and stream is None:
+                        nursery.start_soon(queue.run, spool)
                     await (_receive(server, listening) if stream is None else server.talk(stream))
                     scope.cancel()
-                if delivery is not None and not is_stopped.is_set():
-                    await _run_once(ends, spool, delivery, retry, bounces)
+                if queue is not None and not is_stopped.is_set():
+                    await _run_once(ends, spool, queue)
     return 0
 
 
@@ -107,15 +107,30 @@ async def _receive(server: Server, listening: Sequence[Listening]) -> None:
                 _log.info("listening on %s%s", address, each.remark)
 
 
-async def _run_queue(spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
-    await run_queue(spool, delivery, retry, bounces=bounces)
+@final
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How the queue is run."""
+
+    delivery: Delivery
+    retry: Backoff
+    bounces: Bounces | None
+    destinations: DestinationLimits
+
+    async def run(self, spool: Spool) -> None:
+        """Run it until it is cancelled."""
+        await run_queue(spool, self.delivery, self.retry, bounces=self.bounces, destinations=self.destinations)
+
+    async def run_once(self, spool: Spool) -> None:
+        """Make one pass."""
+        await run_once(spool, self.delivery, self.retry, bounces=self.bounces, destinations=self.destinations)
 
 
-async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, retry: Backoff, bounces: Bounces | None) -> None:
+async def _run_once(ends: Ends, spool: Spool, queue: Queue) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
-        await run_once(spool, delivery, retry, bounces=bounces)
+        await queue.run_once(spool)
         nursery.cancel_scope.cancel()
 
 
@@ -177,11 +192,12 @@ async def _opened(address: str) -> list[Listener]:
         raise OSError(error.errno, text) from error
 
 
-def _delivery(options: Options) -> Delivery | None:
+def _queue(options: Options) -> Queue | None:
+    retry, destinations = options.backoff, options.destinations
     if not options.runqueue:
         return None
     delivery = options.delivery
     if delivery is None:
         msg = "--deliver is needed to run the queue; --no-runqueue only receives"
         raise ConfigError(msg)
-    return delivery
+    return Queue(delivery, retry, options.bounces, destinations)
