@@ -69,6 +69,7 @@ BETWEEN_LAYERS = {
     "smtprecv.relay.transaction",
     "smtprecv.resolver.Answer",
     "smtprecv.resolver.Resolver",
+    "smtprecv.retry.fraction",
     "smtprecv.server.INHERITED",
     "smtprecv.server.host_in",
     "smtprecv.server.parse_address",

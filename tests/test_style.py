@@ -22,6 +22,7 @@ NETS = {
     "note.py": 1,
     "queue/_attempts.py": 2,
     "queue/_bounces.py": 1,
+    "queue/_schedule.py": 1,
     "server/_answers.py": 1,
     "server/_dialogue.py": 1,
     "server/_direct.py": 1,
@@ -29,10 +30,10 @@ NETS = {
     "spool/_writer.py": 2,
     "testing/_delivery.py": 1,
 }
-"""Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, the retry
-policy, the answer of a delivery to who reports, the policy hook or intake, the function in a transaction of the spool),
-a dialogue, one member of a group commit (it must not fail the others), one step behind a COMMIT, a delivery that is
-held to its contract, one route of several, a module that is loaded."""
+"""Where `except Exception` stands, and how often: around what is the user's (the note, the delivery attempt, its
+destination, the retry policy, the answer of a delivery to who reports, the policy hook or intake, the function in a
+transaction of the spool), a dialogue, one member of a group commit (it must not fail the others), one step behind a
+COMMIT, a delivery that is held to its contract, one route of several, a module that is loaded."""
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

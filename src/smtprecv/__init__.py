@@ -29,11 +29,22 @@ if TYPE_CHECKING:
         load_delivery,
         verify_signature,
     )
-    from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports, DeliveryRun
+    from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryDestination, DeliveryReports, DeliveryRun
     from smtprecv.dsn import NotifyPolicy
     from smtprecv.errors import CommitFailed, ConfigError, CorruptEntry, SpoolError, SpoolFull, SpoolUnusable
     from smtprecv.hostname import own_hostname
-    from smtprecv.message import Client, Commit, DeliveryAnswer, Message, Now, QueueId, Redirect, SessionId, utc_now
+    from smtprecv.message import (
+        Client,
+        Commit,
+        DeliveryAnswer,
+        Later,
+        Message,
+        Now,
+        QueueId,
+        Redirect,
+        SessionId,
+        utc_now,
+    )
     from smtprecv.note import JsonNote, NoteCodec
     from smtprecv.policies import (
         AcceptDomains,
@@ -90,7 +101,7 @@ if TYPE_CHECKING:
         Tls,
         Xtext,
     )
-    from smtprecv.queue import Bounces, Report, run_once, run_queue
+    from smtprecv.queue import Bounces, DestinationLimits, Report, run_once, run_queue
     from smtprecv.relay import TlsMode
     from smtprecv.retry import Backoff, RetryPolicy
     from smtprecv.sasl import External, Identity, Password, ScramKeys
@@ -164,8 +175,10 @@ __all__ = [
     "Delivery",
     "DeliveryAnswer",
     "DeliveryCheck",
+    "DeliveryDestination",
     "DeliveryReports",
     "DeliveryRun",
+    "DestinationLimits",
     "Dialect",
     "DirectIntake",
     "Dnsbl",
@@ -186,6 +199,7 @@ __all__ = [
     "Incoming",
     "Intake",
     "JsonNote",
+    "Later",
     "Limits",
     "Listener",
     "LocalProtocolError",

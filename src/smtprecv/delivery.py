@@ -1,7 +1,7 @@
 """What a user implements to get mail: one method.
 
-``DeliveryCheck``, ``DeliveryReports`` and ``DeliveryRun`` are for those who need them, beside ``Delivery`` and found by
-``isinstance``. None of it is inheritance: a class that has only ``deliver`` is complete.
+``DeliveryCheck``, ``DeliveryDestination``, ``DeliveryReports`` and ``DeliveryRun`` are for those who need them, beside
+``Delivery`` and found by ``isinstance``. None of it is inheritance: a class that has only ``deliver`` is complete.
 """
 
 from __future__ import annotations
@@ -89,9 +89,10 @@ class Delivery(Protocol):
         """Try once to hand the message on to ``attempt.recipients``.
 
         One reply for each, in order: 2yz, it is yours now; 4yz, try that one again later; 5yz,
-        never, and its sender is told. A Redirect puts other recipients in its place, which are tried
-        in an attempt of their own, the first few times at once. A Commit is a reply with something that is done in the
-        transaction that records it. An exception counts as 451 for each:
+        never, and its sender is told. Later is a 4yz that says for how long it is of no use to try again.
+        A Redirect puts other recipients in its place, which are tried in an attempt of their own, the first few times
+        at once. A Commit is a reply with something that is done in the transaction that records it. An exception
+        counts as 451 for each:
         its text is kept for showqueue and the log, and never reaches the network. Cancellation may
         come at any await: the attempt is then repeated, so deliver what you can twice.
         """
@@ -108,6 +109,21 @@ class DeliveryCheck(Protocol):
         Asked for each pending recipient before every attempt but the very first of a message: that one
         can't repeat an attempt which a crash cut short.
         An exception counts as 451 for every pending recipient.
+        """
+        ...
+
+
+@runtime_checkable
+class DeliveryDestination(Protocol):
+    """For a delivery that hands mail on to places which may be slow, busy or away, each on its own."""
+
+    def destination(self, entry: Entry, recipient: Recipient) -> str | None:
+        """Name the place that this recipient's mail is handed to, such as ``host:port``; None: no limit applies.
+
+        Asked before every attempt, of each pending recipient; the same name is the same place, whoever gives it.
+        ``DestinationLimits`` hold for each: recipients whose destination has no room, or is not well, are not among
+        those of the attempt, and wait. A 421, and a 4yz with a status 4.4.z, say that the destination itself is not
+        well. An exception counts as None.
         """
         ...
 

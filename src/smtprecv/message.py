@@ -6,15 +6,17 @@ As policies, deliveries and the spool see them.
 from __future__ import annotations
 
 import datetime as dt
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final, NewType, Protocol, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NewType, Protocol, Self, TypeAlias, final
 
-from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply, Session, parse_forward_path
+from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply, Session, Severity, parse_forward_path
+
+if TYPE_CHECKING:
+    import sqlite3
 
 QueueId = NewType("QueueId", str)
 """The name of a message in the spool: 20 characters of ``0-9a-v``, unique by construction, sortable by time."""
@@ -94,7 +96,29 @@ class Commit:
     reply: Reply = _TAKEN
 
 
-DeliveryAnswer: TypeAlias = Reply | Redirect | Commit
+@final
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The recipient is to be tried again, and not before ``after`` has passed: what a delivery was told, as a rule.
+
+    ``reply``: what the recipient's last reply is then. More than a day counts as a day. The message may still be given
+    up before that. ValueError for a reply that is no 4yz, and for less than no time.
+    """
+
+    reply: Reply
+    after: dt.timedelta
+
+    def __post_init__(self) -> None:
+        """Refuse what is not later."""
+        if self.reply.severity is not Severity.TRANSIENT:
+            msg = f"{self.reply} does not mean later: it must be 4yz"
+            raise ValueError(msg)
+        if self.after < dt.timedelta():
+            msg = "later must not be before now"
+            raise ValueError(msg)
+
+
+DeliveryAnswer: TypeAlias = Reply | Redirect | Later | Commit
 """What a delivery may say of one recipient."""
 
 

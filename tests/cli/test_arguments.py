@@ -234,7 +234,8 @@ def test_help_names_every_default(capsys: pytest.CaptureFixture[str], monkeypatc
         main(["serve", "--help"])
     log = ["text", "smtprecv", "mail"]
     told = re.findall(r"default\s+(\w+)", capsys.readouterr().out)
-    assert told == ["mx", "5m", "4h", "5d", "4h", "1", "52428800", "1000", "100", "1000", "100", "10s", *log]
+    queue = ["5m", "4h", "5d", "4h", "30s", "15m", "10", "5"]
+    assert told == ["mx", *queue, "1", "52428800", "1000", "100", "1000", "100", "10s", *log]
 
 
 def _dests(parser: argparse.ArgumentParser) -> set[str]:

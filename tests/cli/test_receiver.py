@@ -87,6 +87,7 @@ def refusal(capsys: pytest.CaptureFixture[str], argv: list[str], status: int = 2
         ([*SERVE, "--workers", "2", "--tls-cert", "cert.pem"], "--tls-cert needs --tls-key"),
         ([*SERVE, "--workers", "2", "--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0 is not loopback"),
         ([*SERVE, "--retry-first", "5h"], "--retry-max"),
+        ([*SERVE, "--destination-pause", "1h"], "--destination-pause-max"),
         ([*SERVE, "--retry-first", "0s"], "--retry-first"),
         (["serve", "--listen", "127.0.0.1:0", "--queue", "q"], "--deliver is needed to run the queue"),
         ([*SERVE, "--accept-any", "--listen", "a..b:25"], "'a..b' is not a host name"),

@@ -22,13 +22,23 @@ from tests.deliveries.test_maildir import BOB, EVE, TEXT, attempt
 from tests.deliveries.webserver import HANG, RESET, Answer, Web, web
 
 from smtprecv.deliveries import Format, Webhook, _webhook, verify_signature
-from smtprecv.delivery import Delivery
+from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import ConfigError, SpoolError
+from smtprecv.message import Later
+from smtprecv.protocol import Reply
 from smtprecv.server import Networks
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 LOOPBACK = Networks.of("127.0.0.0/8")
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
+
+
+async def replied(delivery: Delivery, tried: Attempt) -> Sequence[Reply]:
+    """Deliver, and give the answers, all of which must be replies."""
+    answers = await delivery.deliver(tried)
+    replies = [answer for answer in answers if isinstance(answer, Reply)]
+    assert len(replies) == len(answers)
+    return replies
 
 
 def hook(server: Web, *, redirects: int = 0, timeout: float = 20, concurrency: int = 10) -> Webhook:
@@ -67,7 +77,7 @@ async def test_json() -> None:
     """One object, with the message as Base64; per message all recipients stand in it, and its copy names none."""
     with web() as server:
         delivery = Webhook(server.url(), format="json", per="message", allowed=LOOPBACK, headers={"Authorization": "x"})
-        replies = await delivery.deliver(attempt(b"\0\xff", b"abc", recipients=(BOB, EVE)))
+        replies = await replied(delivery, attempt(b"\0\xff", b"abc", recipients=(BOB, EVE)))
     assert [reply.code for reply in replies] == [250, 250]
     [request] = server.requests
     known = json.loads(request.body)
@@ -146,13 +156,13 @@ async def test_key() -> None:
         (Answer(425), "451 4.3.0 the web hook answered 425"),
         (Answer(500, text="x" * 10_000), "451 4.3.0 the web hook answered 500 " + "x" * 200),
         (Answer(503), "451 4.3.0 the web hook answered 503"),
-        (RESET, "451 4.3.0 "),
+        (RESET, "451 4.4.1 "),
     ],
 )
 async def test_answers(answer: Answer, expected: str) -> None:
     """What a status means, by the table; the first line of the text is told, made safe and short."""
     with web(answer) as server:
-        [reply] = await hook(server).deliver(attempt())
+        [reply] = await replied(hook(server), attempt())
     assert str(reply).startswith(expected)
     assert answer == RESET or str(reply) == expected
 
@@ -162,13 +172,17 @@ async def test_retry_after(value: str) -> None:
     """Until the time that was asked for has come, nothing is sent; then it is."""
     with web(Answer(429, {"Retry-After": value})) as server:
         delivery = hook(server)
-        [reply] = await delivery.deliver(attempt())
-        assert str(reply) == "451 4.3.0 the web hook answered 429 (again in 120 s)"
-        [reply] = await delivery.deliver(attempt())
-        assert str(reply) == "451 4.3.2 the web hook asked to wait 120 s more"
+        [later] = await delivery.deliver(attempt())
+        assert isinstance(later, Later)
+        assert str(later.reply) == "451 4.3.2 the web hook answered 429 (again in 120 s)"
+        assert later.after == dt.timedelta(seconds=120)
+        [later] = await delivery.deliver(attempt())
+        assert isinstance(later, Later)
+        assert str(later.reply) == "451 4.3.2 the web hook asked to wait 120 s more"
+        assert dt.timedelta(seconds=119) < later.after < dt.timedelta(seconds=120)
         assert len(server.requests) == 1
         delivery._quiet_until -= 120
-        [reply] = await delivery.deliver(attempt())
+        [reply] = await replied(delivery, attempt())
         assert reply.code == 250
 
 
@@ -186,23 +200,23 @@ async def test_redirects() -> None:
     """Redirects are followed where that is allowed, as often as that, to the same origin, with the same body."""
     moved = Answer(308, {"Location": "/there?y=2"})
     with web(moved, moved, moved) as server:
-        [reply] = await hook(server, redirects=2).deliver(attempt())
+        [reply] = await replied(hook(server, redirects=2), attempt())
         assert str(reply) == "451 4.3.0 the web hook answered 308"
         assert [request.path for request in server.requests] == ["/hook?x=1", "/there?y=2", "/there?y=2"]
         assert len({request.body for request in server.requests}) == 1
     for location in ("http://127.0.0.2/", "//other.example/", "https://127.0.0.1/"):
         with web(Answer(307, {"Location": location})) as server:
-            [reply] = await hook(server, redirects=2).deliver(attempt())
+            [reply] = await replied(hook(server, redirects=2), attempt())
             assert (reply.code, len(server.requests)) == (451, 1)
 
 
 async def test_timeouts() -> None:
     """A hook that hangs is 451 when its time is over."""
     with web(HANG, HANG) as server:
-        [reply] = await hook(server, timeout=0.1).deliver(attempt())
+        [reply] = await replied(hook(server, timeout=0.1), attempt())
         assert str(reply) == "451 4.4.2 the web hook took too long"
-        [reply] = await Webhook(server.url(), allowed=LOOPBACK, idle_timeout=0.1).deliver(attempt())
-        assert str(reply) == "451 4.3.0 ReadTimeout"
+        [reply] = await replied(Webhook(server.url(), allowed=LOOPBACK, idle_timeout=0.1), attempt())
+        assert str(reply) == "451 4.4.1 ReadTimeout"
 
 
 async def test_connections_are_shared() -> None:
@@ -224,14 +238,14 @@ async def test_cancelled() -> None:
             await delivery.deliver(attempt())
         assert scope.cancelled_caught
         assert delivery._client._client is None
-        [reply] = await delivery.deliver(attempt())
+        [reply] = await replied(delivery, attempt())
         assert (reply.code, len(server.taken)) == (250, 1)
 
 
 async def test_a_message_that_cannot_be_read() -> None:
     """When the queue fails in the middle, nothing is taken."""
     with web() as server:
-        [reply] = await hook(server).deliver(attempt(b"x", SpoolError("cannot read it")))
+        [reply] = await replied(hook(server), attempt(b"x", SpoolError("cannot read it")))
         assert str(reply) == "451 4.3.0 cannot read it"
     assert server.requests == []
 
@@ -264,14 +278,14 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: Sequence[str]) -> None:
 async def test_no_private_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that leads to an address which is not public is not connected to: 451 that says so."""
     resolving(monkeypatch, [address])
-    [reply] = await Webhook("https://hook.example/").deliver(attempt())
+    [reply] = await replied(Webhook("https://hook.example/"), attempt())
     assert (reply.code, "which is not a public address" in reply.text) == (451, True)
 
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "localhost", "[::ffff:127.0.0.1]"])
 async def test_no_other_spelling(host: str) -> None:
     """Whatever loopback is called, it is what it resolves to."""
-    [reply] = await Webhook(f"https://{host}:1/").deliver(attempt())
+    [reply] = await replied(Webhook(f"https://{host}:1/"), attempt())
     assert (reply.code, "which is not a public address" in reply.text) == (451, True)
 
 
@@ -279,7 +293,7 @@ async def test_http_is_for_allowed_networks(monkeypatch: pytest.MonkeyPatch) -> 
     """Without TLS no public address is connected to."""
     resolving(monkeypatch, ["192.0.2.1"], ["8.8.8.8"])
     for _ in range(2):
-        [reply] = await Webhook("http://hook.example/", allowed=LOOPBACK).deliver(attempt())
+        [reply] = await replied(Webhook("http://hook.example/", allowed=LOOPBACK), attempt())
         assert "which is not a public address" in reply.text
 
 
@@ -288,9 +302,9 @@ async def test_what_was_checked_is_connected_to(monkeypatch: pytest.MonkeyPatch)
     resolving(monkeypatch, ["127.0.0.1"], ["127.0.0.99"])
     with web() as server:
         delivery = Webhook(server.url(host="hook.example"), allowed=Networks.of("127.0.0.1"))
-        [reply] = await delivery.deliver(attempt())
+        [reply] = await replied(delivery, attempt())
         assert (reply.code, server.requests[0].fields["host"]) == (250, f"hook.example:{server.port}")
-        [reply] = await delivery.deliver(attempt())
+        [reply] = await replied(delivery, attempt())
         assert (reply.code, len(server.requests)) == (451, 1)
 
 
@@ -298,7 +312,7 @@ async def test_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one address does not answer, the next one is asked."""
     resolving(monkeypatch, ["127.0.0.2", "127.0.0.1"])
     with web() as server:
-        [reply] = await Webhook(server.url(host="hook.example"), allowed=LOOPBACK).deliver(attempt())
+        [reply] = await replied(Webhook(server.url(host="hook.example"), allowed=LOOPBACK), attempt())
         assert reply.code == 250
 
 
@@ -306,10 +320,10 @@ async def test_no_such_name_and_nobody_there(monkeypatch: pytest.MonkeyPatch) ->
     """A name that cannot be resolved, or a host that refuses, is 451."""
     with web() as server:
         url = server.url()
-    [reply] = await Webhook(url, allowed=LOOPBACK).deliver(attempt())
+    [reply] = await replied(Webhook(url, allowed=LOOPBACK), attempt())
     assert reply.code == 451
     resolving(monkeypatch, [])
-    [reply] = await Webhook("https://none.example/").deliver(attempt())
+    [reply] = await replied(Webhook("https://none.example/"), attempt())
     assert (reply.code, "none.example cannot be resolved" in reply.text) == (451, True)
 
 
@@ -324,9 +338,9 @@ async def test_tls(name: str, code: int, monkeypatch: pytest.MonkeyPatch) -> Non
     resolving(monkeypatch, ["127.0.0.1"])
     with web(tls=ours) as server:
         url = server.url(scheme="https", host="hook.example")
-        [reply] = await Webhook(url, allowed=LOOPBACK, tls=theirs).deliver(attempt())
+        [reply] = await replied(Webhook(url, allowed=LOOPBACK, tls=theirs), attempt())
         assert (reply.code, len(server.requests)) == (code, int(code == 250))
-        [reply] = await Webhook(url, allowed=LOOPBACK).deliver(attempt())
+        [reply] = await replied(Webhook(url, allowed=LOOPBACK), attempt())
         assert reply.code == 451
 
 

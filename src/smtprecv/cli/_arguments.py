@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smtprecv.cli._scheme import MakeDelivery
     from smtprecv.cli._worker import Worker
     from smtprecv.delivery import Delivery
-    from smtprecv.queue import Bounces
+    from smtprecv.queue import Bounces, DestinationLimits
     from smtprecv.retry import Backoff
     from smtprecv.server import Network
 
@@ -66,6 +66,10 @@ class Options(argparse.Namespace):
     retry_first: dt.timedelta
     retry_max: dt.timedelta
     give_up: dt.timedelta
+    destination_concurrency: int
+    destination_failures: int
+    destination_pause: dt.timedelta
+    destination_pause_max: dt.timedelta
     grace: dt.timedelta
     workers: int = 1
     worker: Worker | None = None
@@ -110,6 +114,15 @@ class Options(argparse.Namespace):
         from smtprecv.retry import Backoff
 
         return Backoff(first=self.retry_first, longest=self.retry_max, give_up_after=self.give_up)
+
+    @property
+    def destinations(self) -> DestinationLimits:
+        """The limits of each destination that the arguments describe; ConfigError for pauses that run backwards."""
+        from smtprecv.queue import DestinationLimits
+
+        return DestinationLimits(
+            self.destination_concurrency, self.destination_failures, self.destination_pause, self.destination_pause_max
+        )
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Options:

@@ -10,8 +10,9 @@ from smtprecv.cli._log import FACILITIES, read_log_name, read_log_target
 from smtprecv.cli._queue_arguments import SILENT, add_ids, add_queue
 from smtprecv.cli._routes import AddRoutes, read_routes
 from smtprecv.cli._scheme import FORMS, read_delivery
-from smtprecv.cli._values import read_duration, read_host, value
+from smtprecv.cli._values import read_duration, read_host, read_number, value
 from smtprecv.hostname import own_hostname
+from smtprecv.queue import DestinationLimits
 
 
 def add_runqueue(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +71,8 @@ def add_delivery(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
             default=default,
             help=f"{what}, default {default}",
         )
+    for name, number, what in _DESTINATION_NUMBERS:
+        add(f"--{name}", metavar="N", type=value(read_number(1)), default=number, help=f"{what}, default %(default)s")
 
 
 def _add_where(parser: argparse.ArgumentParser, text: str, *, is_required: bool) -> None:
@@ -85,4 +88,16 @@ _DURATIONS: Final[Sequence[tuple[str, str, str]]] = (
     ("retry-max", "4h", "the longest wait"),
     ("give-up", "5d", "the age past which a message is not tried again"),
     ("warn-after", "4h", "the age from which on its sender is warned that it is late, with --bounce"),
+    ("destination-pause", "30s", "the first pause of a destination that is not well; each next one is twice as long"),
+    ("destination-pause-max", "15m", "the longest pause"),
+)
+
+_DESTINATIONS: Final = DestinationLimits()
+_DESTINATION_NUMBERS: Final[Sequence[tuple[str, int, str]]] = (
+    (
+        "destination-concurrency",
+        _DESTINATIONS.concurrency,
+        "attempts at one time at one next hop or web hook",
+    ),
+    ("destination-failures", _DESTINATIONS.failures, "failures in a row after which a destination has a pause"),
 )

@@ -24,7 +24,14 @@ async def runqueue(options: Options) -> int:
         msg = "--deliver is needed to run the queue"
         raise ConfigError(msg)
     async with open_spool(options.queue, create=False) as spool:
-        report = await run_once(spool, delivery, options.backoff, ids=options.ids or None, bounces=options.bounces)
+        report = await run_once(
+            spool,
+            delivery,
+            options.backoff,
+            ids=options.ids or None,
+            bounces=options.bounces,
+            destinations=options.destinations,
+        )
     sys.stdout.write(f"{report.delivered} delivered, {report.deferred} deferred, {report.failed} failed\n")
     for queue_id in report.busy:
         say(_NAME, f"{queue_id} is being delivered by another process")

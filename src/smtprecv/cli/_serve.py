@@ -19,7 +19,7 @@ from smtprecv.cli._stdio import standard_stream
 from smtprecv.cli._worker import Worker
 from smtprecv.delivery import Delivery
 from smtprecv.errors import ConfigError
-from smtprecv.queue import Bounces, run_once, run_queue
+from smtprecv.queue import Bounces, DestinationLimits, run_once, run_queue
 from smtprecv.retry import Backoff
 from smtprecv.server import Limits, Server, raise_file_limit
 from smtprecv.spool import Spool, open_spool
@@ -45,15 +45,15 @@ async def serve(options: Options) -> int:
             async with trio.open_nursery() as nursery:
                 scope = nursery.cancel_scope
                 nursery.start_soon(_stop_on_signals, ends, server, options.grace, scope, is_stopped)
-                if plan.delivery is not None and stream is None:
-                    nursery.start_soon(_run_queue, spool, plan.delivery, plan)
+                if plan.queue is not None and stream is None:
+                    nursery.start_soon(plan.queue.run, spool)
                 if stream is None:
                     await _receive(server, listening, options.worker)
                 else:
                     await server.talk(stream)
                 scope.cancel()
-            if plan.delivery is not None and not is_stopped.is_set():
-                await _run_once(ends, spool, plan.delivery, plan)
+            if plan.queue is not None and not is_stopped.is_set():
+                await _run_once(ends, spool, plan.queue)
     return 0
 
 
@@ -62,17 +62,14 @@ async def serve(options: Options) -> int:
 class Plan:
     """What the arguments describe, read and found to go together; nothing is opened yet."""
 
-    delivery: Delivery | None
-    retry: Backoff
-    bounces: Bounces | None
+    queue: Queue | None
     make_server: Callable[[Spool], Server]
 
 
 def make_plan(options: Options) -> Plan:
     """Check all that can be checked beforehand; ConfigError or OSError for what is wrong."""
     refuse_contradictions(options)
-    delivery, retry, bounces = _delivery(options), options.backoff, options.bounces
-    return Plan(delivery, retry, bounces, prepare_server(options, _limits(options)))
+    return Plan(_queue(options), prepare_server(options, _limits(options)))
 
 
 def _limits(options: Options) -> Limits:
@@ -105,15 +102,30 @@ async def _receive(server: Server, listening: Sequence[Listening], worker: Worke
             _log.info("%s", line)
 
 
-async def _run_queue(spool: Spool, delivery: Delivery, plan: Plan) -> None:
-    await run_queue(spool, delivery, plan.retry, bounces=plan.bounces)
+@final
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How the queue is run."""
+
+    delivery: Delivery
+    retry: Backoff
+    bounces: Bounces | None
+    destinations: DestinationLimits
+
+    async def run(self, spool: Spool) -> None:
+        """Run it until it is cancelled."""
+        await run_queue(spool, self.delivery, self.retry, bounces=self.bounces, destinations=self.destinations)
+
+    async def run_once(self, spool: Spool) -> None:
+        """Make one pass."""
+        await run_once(spool, self.delivery, self.retry, bounces=self.bounces, destinations=self.destinations)
 
 
-async def _run_once(ends: Ends, spool: Spool, delivery: Delivery, plan: Plan) -> None:
+async def _run_once(ends: Ends, spool: Spool, queue: Queue) -> None:
     """Try once what is due, unless a signal stops it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, ends, nursery.cancel_scope)
-        await run_once(spool, delivery, plan.retry, bounces=plan.bounces)
+        await queue.run_once(spool)
         nursery.cancel_scope.cancel()
 
 
@@ -137,11 +149,12 @@ async def _stop_on_signals(
     scope.cancel()
 
 
-def _delivery(options: Options) -> Delivery | None:
+def _queue(options: Options) -> Queue | None:
+    retry, destinations, bounces = options.backoff, options.destinations, options.bounces
     if not options.runqueue:
         return None
     delivery = options.delivery
     if delivery is None:
         msg = "--deliver is needed to run the queue; --no-runqueue only receives"
         raise ConfigError(msg)
-    return delivery
+    return Queue(delivery, retry, bounces, destinations)

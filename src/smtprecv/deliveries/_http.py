@@ -18,6 +18,7 @@ from typing import Final, final
 import httpx2
 import trio
 
+from smtprecv.deliveries._trouble import NetworkError
 from smtprecv.errors import ConfigError
 from smtprecv.server import Networks
 
@@ -26,7 +27,7 @@ _NAT64: Final = Networks.of("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
 """Where IPv6 stands for IPv4, perhaps for an address that is not to be reached."""
 
 
-class HttpError(OSError):
+class HttpError(NetworkError):
     """There is no response; the text says why."""
 
 
@@ -61,7 +62,10 @@ class HttpSettings:
 
 @final
 class HttpClient:
-    """Requests to one host. Connections are kept within any block of ``kept``, and closed at the end of the last."""
+    """Requests to one host, ``authority`` (with its port).
+
+    Connections are kept within any block of ``kept``, and closed at the end of the last.
+    """
 
     def __init__(self, url: str, settings: HttpSettings) -> None:
         """Take the settings; ConfigError for a URL that is none."""
@@ -74,6 +78,9 @@ class HttpClient:
         if self.url.scheme not in _PORTS or not is_whole:
             msg = f"{url!r} is not https://HOST[:PORT]/… without a user"
             raise ConfigError(msg)
+        self._host: Final = self.url.raw_host.decode("ascii").strip("[]")
+        self._port: Final = self.url.port or _PORTS[self.url.scheme]
+        self.authority: Final = f"{self._host}:{self._port}"
         self._settings: Final = settings
         self._users = 0
         self._client: httpx2.AsyncClient | None = None
@@ -136,17 +143,16 @@ class HttpClient:
 
     async def _addresses(self) -> list[IPv4Address | IPv6Address]:
         """Resolve the name; HttpRefused if none of its addresses may be connected to."""
-        host, port = self.url.raw_host.decode("ascii").strip("[]"), self.url.port or _PORTS[self.url.scheme]
         try:
             with trio.fail_after(self._settings.connect_timeout):
-                found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await trio.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, trio.TooSlowError) as error:
-            msg = f"{host} cannot be resolved: {_described(error)}"
+            msg = f"{self._host} cannot be resolved: {_described(error)}"
             raise HttpError(msg) from None
         addresses = [ip_address(str(name[0]).partition("%")[0]) for *_, name in found]
         allowed = [address for address in dict.fromkeys(addresses) if self._may_reach(address)]
         if not allowed:
-            msg = f"{host} is at {addresses[0]}, which is not a public address"
+            msg = f"{self._host} is at {addresses[0]}, which is not a public address"
             raise HttpRefused(msg)
         return allowed
 

@@ -87,6 +87,7 @@ class Relay:
         self._host: Final = host
         self._name: Final = _host_name(host)
         self._port: Final = port
+        self._where: Final = str(host) if isinstance(host, Path) else f"{host}:{port}"
         self._terms: Final = Terms(
             hostname or own_hostname(), dialect, mode, is_implicit, credentials, is_local=isinstance(host, Path)
         )
@@ -103,6 +104,10 @@ class Relay:
     def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
         """Say that an SMTP server that has DSN reports itself; one that has none answers 2.1.9 here, by LMTP nobody."""
         return self._terms.dialect is Dialect.SMTP
+
+    def destination(self, entry: Entry, recipient: Recipient) -> str:
+        """Name the next hop: ``host:port``, or the path of its socket."""
+        return self._where
 
     async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
         """Hand the message on to the pending recipients, in as many transactions as the next hop needs."""
@@ -193,7 +198,6 @@ class Relay:
             return wire
 
     async def _stream(self, deadline: float) -> trio.abc.Stream:
-        where = self._host if isinstance(self._host, Path) else f"{self._host}:{self._port}"
         try:
             with trio.CancelScope(deadline=min(deadline, trio.current_time() + self._timeouts.connect)):
                 if isinstance(self._host, Path):
@@ -203,7 +207,7 @@ class Relay:
             reason = error.strerror or str(error)
         else:
             reason = "no connection in time"
-        raise SessionFailed(Reply(451, f"{where}: {reason}", EnhancedStatus(4, 4, 1)))
+        raise SessionFailed(Reply(451, f"{self._where}: {reason}", EnhancedStatus(4, 4, 1)))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryReports
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryDestination, DeliveryReports
 from smtprecv.errors import ConfigError
 from smtprecv.message import DeliveryAnswer
 from smtprecv.note import JsonNote, Notebook
@@ -93,19 +93,22 @@ class Router:
 
     async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
         """Ask the delivery of the route, if it can tell."""
-        for route in self._routes:
-            if route.is_for(entry, recipient):
-                delivery = route.delivery
-                return isinstance(delivery, DeliveryCheck) and await delivery.is_delivered(entry, recipient)
-        return False
+        delivery = self._delivery(entry, recipient)
+        return isinstance(delivery, DeliveryCheck) and await delivery.is_delivered(entry, recipient)
 
     def reports_success(self, entry: Entry, recipient: Recipient) -> bool:
         """Ask the delivery of the route, if it can tell."""
-        for route in self._routes:
-            if route.is_for(entry, recipient):
-                delivery = route.delivery
-                return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
-        return False
+        delivery = self._delivery(entry, recipient)
+        return isinstance(delivery, DeliveryReports) and delivery.reports_success(entry, recipient)
+
+    def destination(self, entry: Entry, recipient: Recipient) -> str | None:
+        """Ask the delivery of the route, if it can tell."""
+        delivery = self._delivery(entry, recipient)
+        return delivery.destination(entry, recipient) if isinstance(delivery, DeliveryDestination) else None
+
+    def _delivery(self, entry: Entry, recipient: Recipient) -> object:
+        """Give the delivery of the recipient's route; None if he has none."""
+        return next((route.delivery for route in self._routes if route.is_for(entry, recipient)), None)
 
     def _parties(self, entry: Entry) -> Mapping[int, Mapping[int, Standing]]:
         """Give the pending recipients of each route that has any, by their place among all pending ones."""

@@ -24,9 +24,10 @@ from smtprecv.deliveries._trouble import trouble
 from smtprecv.delivery import Attempt
 from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.hostname import own_hostname
-from smtprecv.message import Now, utc_now
+from smtprecv.message import Later, Now, utc_now
 from smtprecv.protocol import EnhancedStatus, Recipient, Reply
 from smtprecv.server import Networks
+from smtprecv.spool import Entry
 
 if TYPE_CHECKING:
     from smtprecv.deliveries._http import HttpClient, HttpResponse
@@ -74,8 +75,9 @@ class Webhook:
     trusts. ConfigError for settings that cannot be meant, and without httpx2 (``smtprecv[webhook]``).
 
     Each request has an ``Idempotency-Key``, the same for the same message and recipients in every attempt. Replies:
-    250 for 2xx; 451 for 5xx, 3xx, ``LATER``, timeouts and whatever goes wrong on the way; 554 for other 4xx, or as
-    ``NEVER`` has it. ``Retry-After`` is obeyed, up to a day: until then all are answered 451 and nothing is sent.
+    250 for 2xx; 451 for 5xx, 3xx, ``LATER``, timeouts and whatever goes wrong on the way (4.4.z where nobody answered);
+    554 for other 4xx, or as ``NEVER`` has it. ``Retry-After`` is obeyed, up to a day: until then nothing is sent, and
+    the answer is ``Later``, which says for how long.
     """
 
     def __init__(
@@ -117,23 +119,28 @@ class Webhook:
         self._now: Final = now
         self._quiet_until = float("-inf")
 
-    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+    def destination(self, entry: Entry, recipient: Recipient) -> str:
+        """Name the host of the hook, with its port."""
+        return self._client.authority
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply | Later]:
         """Post. Cancellation closes the connection; whether the request was heard is then unknown."""
 
-        async def one(recipients: Sequence[Recipient]) -> Reply:
+        async def one(recipients: Sequence[Recipient]) -> Reply | Later:
             async with self._slots:
                 wait = self._quiet_until - trio.current_time()
                 if wait > 0:
-                    return Reply(451, f"the web hook asked to wait {wait:.0f} s more", EnhancedStatus(4, 3, 2))
+                    text = f"the web hook asked to wait {wait:.0f} s more"
+                    return Later(Reply(451, text, EnhancedStatus(4, 3, 2)), dt.timedelta(seconds=wait))
                 return await self._post(attempt, recipients)
 
         async with self._client.kept():
             return await ask(self._per, attempt.recipients, one)
 
-    async def _post(self, attempt: Attempt, recipients: Sequence[Recipient]) -> Reply:
+    async def _post(self, attempt: Attempt, recipients: Sequence[Recipient]) -> Reply | Later:
         try:
             with trio.fail_after(self._timeout):
-                return self._reply(await self._response(attempt, recipients))
+                return self._answer(await self._response(attempt, recipients))
         except (OSError, SpoolError) as error:
             return trouble(error)
         except trio.TooSlowError:
@@ -171,7 +178,7 @@ class Webhook:
             **({} if signer is None else signer.headers()),
         }
 
-    def _reply(self, response: HttpResponse) -> Reply:
+    def _answer(self, response: HttpResponse) -> Reply | Later:
         status = response.status
         said = next((line.strip()[:_TEXT_SIZE] for line in response.text.splitlines() if line.strip()), "")
         text = "".join(c if c.isprintable() else "?" for c in f"the web hook answered {status} {said}".strip())
@@ -180,10 +187,11 @@ class Webhook:
         if 400 <= status < 500 and status not in LATER:
             return NEVER.get(status) or Reply(554, text, EnhancedStatus(5, 3, 0))
         wait = _wait(response.fields.get("retry-after", ""), self._now())
-        if wait > 0:
-            self._quiet_until = trio.current_time() + wait
-            text = f"{text} (again in {wait:.0f} s)"
-        return Reply(451, text, EnhancedStatus(4, 3, 0))
+        if wait <= 0:
+            return Reply(451, text, EnhancedStatus(4, 3, 0))
+        self._quiet_until = trio.current_time() + wait
+        reply = Reply(451, f"{text} (again in {wait:.0f} s)", EnhancedStatus(4, 3, 2))
+        return Later(reply, dt.timedelta(seconds=wait))
 
 
 def _redirected(url: str, response: HttpResponse) -> str | None:

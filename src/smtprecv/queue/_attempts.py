@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
 import trio
 
-from smtprecv.delivery import Attempt, DeliveryCheck
+from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryDestination
 from smtprecv.errors import cancellation_in
-from smtprecv.message import Commit, Now
+from smtprecv.message import Commit, DeliveryAnswer, Later, Now
 from smtprecv.note import Notebook
-from smtprecv.protocol import EnhancedStatus, ForwardPath, Reply
-from smtprecv.queue._asked import Asked, told
+from smtprecv.protocol import ForwardPath, Reply
+from smtprecv.queue._asked import Asked, pending, told
 from smtprecv.queue._bounces import Reporter, Result
-from smtprecv.retry import Backoff, RetryPolicy
-from smtprecv.spool import Claim, Entry
+from smtprecv.queue._circuit import is_unwell
+from smtprecv.queue._destinations import Destinations, RunSlot
+from smtprecv.queue._schedule import EXPIRED, Schedule
+from smtprecv.spool import Claim, Entry, Status
 
 _log: Final = logging.getLogger("smtprecv.queue")
 
-_QUICK_REDIRECTS: Final = 10
-"""Attempts up to which a redirected message is tried at once; past that it might be going round in circles."""
-_EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
-"""Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
+_NO_TIME: Final = dt.timedelta()
 
 
 @final
@@ -38,16 +37,32 @@ class Attempts:
     """Makes the attempts of one run. ``local_error``: what counts for each recipient when the delivery raised."""
 
     reporter: Reporter
-    retry: RetryPolicy
+    schedule: Schedule
+    destinations: Destinations
     now: Now
     local_error: Reply
 
-    async def result(self, claim: Claim) -> Result:
-        """Deliver once, and give what became of the message; cancellation reaches the delivery."""
-        asked = await self._asked(claim)
+    async def result(self, claim: Claim, slot: RunSlot) -> Result:
+        """Deliver once to whoever has his turn, and give what became of the message; cancellation reaches the delivery.
+
+        Who has no turn stands as before. Where nobody has, the message is put off.
+        """
+        entry = claim.entry
+        parties, unlimited = _parties(self.reporter.delivery_of(entry), entry)
+        patience = self.schedule.patience(entry)
+        async with self.destinations.visits(parties, slot, patience=patience, is_busy=bool(unlimited)) as visits:
+            places = frozenset(unlimited).union(*(parties[name] for name in visits))
+            asked = await self._asked(claim, places) if places else entry
+            answered: Mapping[int, DeliveryAnswer] = {}
+            if isinstance(asked, Asked) and asked.error is None:
+                answered = asked.answers
+            for name, visit in visits.items():
+                answers = [answered[place] for place in parties[name] if place in answered]
+                visit.is_well = not is_unwell(answers) if answers else None
+        missed = [name for name in parties if name not in visits]
         if isinstance(asked, Asked):
-            return self._settled(claim, asked)
-        return self.reporter.result(claim.entry, self._scheduled(asked), self.now(), {})
+            return self._settled(claim, replace(asked, missed=missed))
+        return self.reporter.result(entry, self._scheduled(entry, asked, (), missed), self.now(), {})
 
     def without(self, claim: Claim, asked: Asked, failures: Mapping[Commit, Exception]) -> Result:
         """Give what became of the message if these answers count as if the delivery had raised."""
@@ -57,71 +72,87 @@ class Attempts:
         return self._settled(claim, asked.without(failures, self.local_error, next(iter(failures.values()))))
 
     def _settled(self, claim: Claim, asked: Asked) -> Result:
-        entry = self._scheduled(asked.after)
+        entry = self._scheduled(claim.entry, asked.after, asked.answers.values(), asked.missed)
         # That time is over is our word, whoever had the last one before.
-        ours = {standing.recipient.forward_path for standing in entry.standings if standing.last is _EXPIRED}
+        ours = {standing.recipient.forward_path for standing in entry.standings if standing.last is EXPIRED}
         named = {path: remote for path, remote in asked.remotes.items() if path not in ours}
         return replace(self.reporter.result(claim.entry, entry, self.now(), named), asked=asked)
 
-    async def _asked(self, claim: Claim) -> Asked | Entry:
-        """Ask the delivery; give the entry alone if there was nobody to ask for."""
+    def _scheduled(
+        self, before: Entry, entry: Entry, answers: Collection[DeliveryAnswer], missed: Collection[str]
+    ) -> Entry:
+        """Give the entry with the time at which it is due; the retry policy has its say wherever somebody was tried."""
+        untouched = {id(standing) for standing in before.standings}
+        if missed and all(id(standing) in untouched for standing in entry.pending):
+            turn = dt.timedelta(seconds=self.destinations.next_turn(missed, entry.queue_id))
+            return self.schedule.put_off(entry, turn)
+        later = (answer.after for answer in answers if isinstance(answer, Later))
+        return self.schedule.after_attempt(entry, max(later, default=_NO_TIME))
+
+    async def _asked(self, claim: Claim, places: Collection[int]) -> Asked | Entry:
+        """Ask the delivery for the recipients at these places; give the entry alone if none of them is pending."""
         started, clock = self.now(), trio.current_time()
         entry = claim.entry
         delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
         remotes: dict[ForwardPath, str] = {}
+        error_text = None
         try:
             if isinstance(delivery, DeliveryCheck) and not claim.is_first:
-                entry = entry.confirmed([await delivery.is_delivered(entry, s.recipient) for s in entry.pending])
-            entry = self._in_time(entry)
-            if not entry.pending:
+                entry = await _confirmed(delivery, entry, places)
+            entry = self.schedule.in_time(entry)
+            part = _part(entry, places)
+            if not part.pending:
                 return entry
-            answers = await delivery.deliver(Attempt(entry, claim.message, notebook, remotes))
-            entry.after(answers, started)  # ValueError for what are no answers
-            error_text = None
+            answers = await delivery.deliver(Attempt(part, claim.message, notebook, remotes))
+            part.after(answers, started)  # ValueError for what are no answers
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             remotes.clear()
-            answers, error_text = [self.local_error] * len(entry.pending), told(error)
+            answers, error_text = [self.local_error] * len(_part(entry, places).pending), told(error)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None
+        asked = (place for place in pending(entry) if place in places)
+        by_place = dict(zip(asked, answers, strict=True))
         took = dt.timedelta(seconds=trio.current_time() - clock)
-        return Asked(entry, answers, remotes, notebook.note, started, self.now(), took, error_text)
+        return Asked(entry, by_place, remotes, notebook.note, started, self.now(), took, error_text)
 
-    def _scheduled(self, entry: Entry) -> Entry:
-        """Give the entry with the time of its next attempt, or with its pending recipients given up.
 
-        What must be delivered by a certain time is due when it comes, at the latest: it is given up then, or tried
-        once more before its sender is told.
-        """
-        entry = self._in_time(entry)
-        if not entry.pending:
-            return entry
-        now = self.now()
-        is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
-        if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
-            # What was due for this attempt is so still; what was tried by hand before its time is due now.
-            return replace(entry, due=min(entry.due or now, now))
-        due = self._next_attempt(entry, now)
-        if due is None:
-            return entry.given_up()
-        limits = (entry.time_left(now), self.reporter.time_to_tell(entry, now))
-        return replace(entry, due=now + min([due - now, *(left for left in limits if left is not None)]))
-
-    def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
-        """Ask the retry policy; where it fails, the message waits as it does by default, and is not given up."""
+def _parties(delivery: Delivery, entry: Entry) -> tuple[Mapping[str, Sequence[int]], Sequence[int]]:
+    """Give the places of the pending recipients of each destination, and of those that no limit applies to."""
+    if not isinstance(delivery, DeliveryDestination):
+        return {}, pending(entry)
+    parties: dict[str, list[int]] = {}
+    unlimited: list[int] = []
+    for place in pending(entry):
         try:
-            due = self.retry.next_attempt(entry.queue_id, entry.attempts, entry.received, now)
-            # A time without a zone, or past the end of all time in UTC, fails here and not in the store.
-            return None if due is None else max(due, now).astimezone(dt.UTC)
-        # A retry policy is the user's code: what it raises must not end the run for all other messages.
+            name = delivery.destination(entry, entry.standings[place].recipient)
+            party = unlimited if name is None else parties.setdefault(name, [])
+        # A delivery is the user's code: mail whose destination it cannot tell goes out all the same.
         except Exception:
-            _log.exception("%s: the retry policy raised", entry.queue_id)
-            return now + Backoff().wait(entry.queue_id, entry.attempts)
+            _log.exception("%s: the delivery raised when it was asked for a destination", entry.queue_id)
+            party = unlimited
+        party.append(place)
+    return parties, unlimited
 
-    def _in_time(self, entry: Entry) -> Entry:
-        """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
-        left = entry.time_left(self.now())
-        return entry if left is None or left > dt.timedelta() else entry.given_up(_EXPIRED)
+
+def _part(entry: Entry, places: Collection[int]) -> Entry:
+    """Give the entry as an attempt sees it, without those who are pending and have no turn."""
+    if all(place in places for place in pending(entry)):
+        return entry
+    standings = [
+        each for place, each in enumerate(entry.standings) if place in places or each.status is not Status.PENDING
+    ]
+    return replace(entry, standings=tuple(standings))
+
+
+async def _confirmed(delivery: DeliveryCheck, entry: Entry, places: Collection[int]) -> Entry:
+    """Ask for each recipient at these places whether he is served."""
+    return entry.confirmed(
+        [
+            place in places and await delivery.is_delivered(entry, entry.standings[place].recipient)
+            for place in pending(entry)
+        ]
+    )

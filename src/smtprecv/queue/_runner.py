@@ -22,7 +22,10 @@ from smtprecv.message import Commit, Now, QueueId, utc_now
 from smtprecv.protocol import EnhancedStatus, Reply, Severity
 from smtprecv.queue._attempts import Attempts
 from smtprecv.queue._bounces import Bounces, Reporter, Result
+from smtprecv.queue._circuit import DestinationLimits
+from smtprecv.queue._destinations import Destinations, RunSlot
 from smtprecv.queue._report import Report, log_outcome
+from smtprecv.queue._schedule import Schedule
 from smtprecv.retry import Backoff, RetryPolicy
 from smtprecv.spool import Claim, Recorder, Spool, TransactionalSpool
 
@@ -42,6 +45,7 @@ _FRESH_ROOM: Final = 100
 """Messages claimed at birth that may wait for a free slot, their small bodies in memory."""
 _LOCAL_ERROR: Final = Reply(451, "local error in delivery", EnhancedStatus(4, 3, 0))
 """What a recipient is answered when the delivery raised."""
+_LIMITS: Final = DestinationLimits()
 
 
 async def run_queue(
@@ -53,6 +57,7 @@ async def run_queue(
     concurrency: int = 20,
     local_error: Reply = _LOCAL_ERROR,
     bounces: Bounces | None = None,
+    destinations: DestinationLimits = _LIMITS,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Deliver what is accepted and what is due, for as long as it is not cancelled.
@@ -61,13 +66,16 @@ async def run_queue(
     therefore never waits behind retries alone. ``local_error``: the 4yz that counts for each recipient
     when the delivery raised (ConfigError for another). ``retry``: a ``Backoff()`` if not given; where it raises,
     the message waits as ``Backoff()`` has it. ``bounces``: tells senders what became of their mail; without it who has
-    failed stays in the queue, and reports that are there wait. Several
+    failed stays in the queue, and reports that are there wait. ``destinations``: what holds for each destination that
+    the delivery names; mail for one that has no room or is not well waits, and no other mail with it. Several
     processes may run the queue of one spool. Cancellation reaches the deliveries under way,
     whose attempts are repeated later; what a delivery had answered already is recorded.
     """
     reporter = Reporter(bounces, delivery, retry or Backoff())
-    attempts = Attempts(reporter, reporter.retry, now, _transient(local_error))
-    run = _Run(spool, reporter, attempts, now, _slots(concurrency))
+    slots = _slots(concurrency)
+    schedule, places = Schedule(reporter, now), Destinations(destinations, concurrency)
+    attempts = Attempts(reporter, schedule, places, now, _transient(local_error))
+    run = _Run(spool, reporter, attempts, now, slots)
     async with reporter.deliveries(), spool.fresh(_FRESH_ROOM) as fresh, trio.open_nursery() as nursery:
         nursery.start_soon(run.deliver_due, nursery)
         nursery.start_soon(run.recover)
@@ -88,16 +96,20 @@ async def run_once(
     concurrency: int = 20,
     local_error: Reply = _LOCAL_ERROR,
     bounces: Bounces | None = None,
+    destinations: DestinationLimits = _LIMITS,
 ) -> Report:
     """Make one pass: try every message that is due now, or those named by ``ids``, due or not, and report.
 
     Naming a message is the retry by hand: its failed recipients are tried again as well. Those that a named message
     is redirected to are due at once, for the run of the queue or the next pass. Reports made in the pass are tried at
-    its end. SpoolError if the queue cannot be read. Cancellation and ``bounces`` are as for ``run_queue``.
+    its end. SpoolError if the queue cannot be read. Cancellation, ``bounces`` and ``destinations`` are as for
+    ``run_queue``, but that everything has its turn in the pass, unless its destination has a pause.
     """
     reporter = Reporter(bounces, delivery, retry or Backoff())
-    attempts = Attempts(reporter, reporter.retry, now, _transient(local_error))
-    run = _Run(spool, reporter, attempts, now, _slots(concurrency))
+    slots = _slots(concurrency)
+    schedule, places = Schedule(reporter, now), Destinations(destinations, concurrency, is_pass=True)
+    attempts = Attempts(reporter, schedule, places, now, _transient(local_error))
+    run = _Run(spool, reporter, attempts, now, slots)
     run.reports = []
     async with reporter.deliveries():
         if ids is not None:
@@ -212,15 +224,15 @@ class _Run:
 
     async def attempt(self, claim: Claim) -> None:
         """Deliver once, record the outcome, and free the slot that the starter took."""
-        result = Result(claim.entry)
+        result, slot = Result(claim.entry), RunSlot(self.slots)
         try:
-            result = await self.attempts.result(claim)
+            result = await self.attempts.result(claim, slot)
         finally:
             try:
                 # The claim ends whatever happened; after a cancellation the entry is as it was.
                 result = await self._record(claim, result)
             finally:
-                self.slots.release()
+                slot.release()
         entry = result.entry
         self._expect(entry.due)
         self.report = self.report.plus(claim.entry, entry)

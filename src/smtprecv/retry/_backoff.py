@@ -62,9 +62,9 @@ class Backoff:
         left = self.give_up_after - (now - received)
         return None if left <= dt.timedelta() else now + min(self.wait(queue_id, attempts), left)
 
-    def wait(self, queue_id: QueueId, attempts: int) -> dt.timedelta:
-        """Give the wait after ``attempts`` (at least 1) that failed."""
-        return self._plain_wait(attempts - 1) * (1 - self.jitter * _fraction(queue_id, attempts))
+    def wait(self, name: str, attempts: int) -> dt.timedelta:
+        """Give the wait after ``attempts`` (at least 1) that failed, of the message, or whatever else, of this name."""
+        return self._plain_wait(attempts - 1) * (1 - self.jitter * fraction(name, attempts))
 
     def _plain_wait(self, steps: int) -> dt.timedelta:
         # Asked first, because the power of a float overflows long before a message is given up.
@@ -73,7 +73,7 @@ class Backoff:
         return self.first * self.factor**steps
 
 
-def _fraction(queue_id: QueueId, attempts: int) -> float:
-    """Give a number from 0 to below 1 that is always the same for these arguments."""
-    digest = hashlib.blake2b(f"{queue_id} {attempts}".encode(), digest_size=8).digest()
+def fraction(name: str, attempts: int) -> float:
+    """Give a number from 0 to below 1 that is always the same for these arguments: chance that can be foretold."""
+    digest = hashlib.blake2b(f"{name} {attempts}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

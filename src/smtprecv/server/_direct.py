@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, final
 
 from smtprecv.delivery import Attempt, Delivery
-from smtprecv.message import Client, Commit, DeliveryAnswer, Message, Now, Redirect, utc_now
+from smtprecv.message import Client, Commit, DeliveryAnswer, Later, Message, Now, Redirect, utc_now
 from smtprecv.protocol import EnhancedStatus, Envelope, ForwardPath, Recipient, Reply
 from smtprecv.server._spread import worst
 from smtprecv.server._trouble import local_error
@@ -121,10 +121,10 @@ class _Errand:
         return [self._without_spool(outcome) for outcome in outcomes]
 
     def _without_spool(self, outcome: DeliveryAnswer) -> Reply | Redirect:
-        """Refuse for now what needs the transactions of a spool: there is none."""
+        """Refuse for now what needs the transactions of a spool, and forget what needs its times: there is none."""
         if isinstance(outcome, Commit):
             return local_error(self.entry.client, RuntimeError("a Commit needs a queue, and there is none"))
-        return outcome
+        return outcome.reply if isinstance(outcome, Later) else outcome
 
     def _in_place_of(self, recipient: Recipient, outcome: Reply | Redirect) -> Sequence[Recipient]:
         """Give those who stand for a recipient now, but for any that were served before."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, final
 
-from smtprecv.message import Client, Commit, DeliveryAnswer, QueueId, Redirect
+from smtprecv.message import Client, Commit, DeliveryAnswer, Later, QueueId, Redirect
 from smtprecv.protocol import ByMode, EnhancedStatus, Envelope, ForwardPath, Recipient, Reply, Severity
 
 
@@ -71,6 +71,7 @@ class Standing:
 
 _ALREADY_THERE: Final = Reply(250, "redirected to who has it already", EnhancedStatus(2, 1, 5))
 _ENDLESS: Final = Reply(451, "redirected until it was given up", EnhancedStatus(4, 4, 7))
+_UNTRIED: Final = Reply(451, "its turn did not come until it was given up", EnhancedStatus(4, 4, 7))
 
 
 _STATUS_AFTER = {
@@ -139,12 +140,15 @@ class Entry:
         addresses = "\n".join(map(str, recipients))
         return self.queue_id + hashlib.sha256(addresses.encode()).hexdigest()[:_KEY_SIZE]
 
-    def after(self, outcomes: Sequence[DeliveryAnswer], attempted: dt.datetime, error: str | None = None) -> Entry:
+    def after(
+        self, outcomes: Sequence[DeliveryAnswer | None], attempted: dt.datetime, error: str | None = None
+    ) -> Entry:
         """Give the entry after an attempt with one outcome for each pending recipient, in order.
 
-        A Commit stands for its reply. In the place of a recipient that was redirected stand those it was redirected
-        to, pending, apart from any that were served before. ``due`` is None where nothing is pending, and otherwise
-        still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
+        Who has None was not tried, and stands as before. Later and Commit stand for their replies. In the place of a
+        recipient that was redirected stand those it was redirected to, pending, apart from any that were served
+        before. ``due`` is None where nothing is pending,
+        and otherwise still the old one: when to try again is the retry policy's to say. ValueError if the outcomes
         are not as many as the pending recipients, or one is a 3yz reply.
         """
         if len(outcomes) != len(self.pending):
@@ -159,9 +163,11 @@ class Entry:
                 standings.append(standing)
                 continue
             match next(answers):
+                case None:
+                    standings.append(standing)
                 case Redirect() as redirect:
                     standings += standing.redirected(redirect, served)
-                case Commit(reply=reply):
+                case Later(reply=reply) | Commit(reply=reply):
                     standings.append(standing.after(reply))
                 case reply:
                     standings.append(standing.after(reply))
@@ -203,7 +209,11 @@ class Entry:
         ``reply`` says why; without it each keeps its last reply, or gets one if it had none.
         """
         standings = tuple(
-            replace(standing, status=Status.FAILED, last=reply or standing.last or _ENDLESS)
+            replace(
+                standing,
+                status=Status.FAILED,
+                last=reply or standing.last or (_ENDLESS if standing.attempts else _UNTRIED),
+            )
             if standing.status is Status.PENDING
             else standing
             for standing in self.standings

@@ -14,8 +14,8 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from smtprecv.delivery import Delivery, DeliveryCheck
-from smtprecv.message import Commit, DeliveryAnswer
+from smtprecv.delivery import Delivery, DeliveryCheck, DeliveryDestination
+from smtprecv.message import Commit, DeliveryAnswer, Later
 from smtprecv.protocol import Body, Reply, Severity
 from smtprecv.testing._cancelling import cancelled_at
 from smtprecv.testing._parcel import Parcel
@@ -82,7 +82,7 @@ class Place:
                 self.connection.execute("BEGIN")
                 commit.work(self.connection)
                 self.connection.execute(ending)
-        found = [outcome.reply if isinstance(outcome, Commit) else outcome for outcome in outcomes]
+        found = [outcome.reply if isinstance(outcome, Commit | Later) else outcome for outcome in outcomes]
         return [reply for reply in found if isinstance(reply, Reply)]
 
     async def see(self, promise: str, parcel: Parcel, *, is_served: bool) -> None:
@@ -177,6 +177,19 @@ async def _check_is_delivered(place: Place) -> None:
         same("is_delivered() of another message", await delivery.is_delivered(other.entry, recipient), expected=False)
 
 
+async def _check_destination(place: Place) -> None:
+    """A destination has a name, or none, and the same whenever it is asked for: so its limits hold for all attempts."""
+    delivery = place.delivery
+    if not isinstance(delivery, DeliveryDestination):
+        return
+    parcel = Parcel(names=("ada", "Bob"))
+    for recipient in parcel.attempt().recipients:
+        name = delivery.destination(parcel.entry, recipient)
+        same("destination() of one recipient, asked twice", delivery.destination(parcel.entry, recipient), name)
+        if name is not None and not name:
+            fail("destination() gives a name, or None")
+
+
 async def _check_crowd(place: Place) -> None:
     promise = "several messages at once"
     served: list[Parcel] = []
@@ -212,6 +225,7 @@ CHECKS: Final[Sequence[Callable[[Place], Awaitable[None]]]] = (
     _check_cancellation_while_reading,
     _check_unreadable,
     _check_is_delivered,
+    _check_destination,
     _check_crowd,
 )
 """The suite: each check is given a delivery of its own."""
