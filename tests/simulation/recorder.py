@@ -7,7 +7,7 @@ its VFS (``vfs``). Its one rule: it misses nothing, which ``Disk.differences`` c
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -33,6 +33,11 @@ class Recorder:
         self._inodes = {"": ROOT, **dict(disk.paths())}
         self._new_inodes = count(max(disk.nodes) + 1)
         self._open: dict[int, int] = {}
+
+    @property
+    def paths(self) -> Mapping[str, int]:
+        """The paths that are there now, with their inodes."""
+        return self._inodes
 
     @contextmanager
     def recording_os(self) -> Generator[None, None, None]:

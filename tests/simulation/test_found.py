@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
-from tests.simulation.disk import ROOT, Disk, Loss, Operation
+from tests.simulation.disk import ROOT, Disk, Loss, Operation, Sync
 from tests.simulation.recorder import Recorder
 from tests.simulation.vfs import VFS
 from tests.spool.spoolhouse import LARGE, NOON, accept, bodies, finish, names, opened
@@ -40,13 +40,23 @@ class Machine:
             async with opened(self.queue) as spool:
                 yield spool
 
-    def cut(self, *durable: str) -> None:
-        """Cut the power: of what is pending, only the names in the folders ``durable`` were written."""
+    def kill_before_last_sync(self) -> None:
+        """Kill the process before its last sync of the database's log: what it had written is seen by the next one."""
+        log = self._recorder.paths["queue/queue.sqlite-wal"]
+        trace = self._recorder.trace
+        del trace[max(index for index, event in enumerate(trace) if event == Sync(log)) :]
+        self._end()
+
+    def _end(self) -> None:
         self._cuts += 1
         for event in self._recorder.trace:
             assert isinstance(event, Operation)
             self._disk.apply(event)
         self._recorder.trace.clear()
+
+    def cut(self, *durable: str) -> None:
+        """Cut the power: of what is pending, only the names in the folders ``durable`` were written."""
+        self._end()
         inodes = {"": ROOT, **dict(self._disk.paths())}
         left = self._disk.after(Loss.KILL, Random(0))
         for path in durable:
@@ -80,3 +90,19 @@ async def test_a_removal_that_came_undone_is_swept(tmp_path: Path) -> None:
     async with machine.spool() as spool:
         assert bodies(machine.queue) == []
         assert await spool.verify() == []
+
+
+async def test_a_body_is_swept_only_when_its_row_is_gone_for_sure(tmp_path: Path) -> None:
+    """A removal that a killed process has written, and not synced, may come undone when the power is cut later."""
+    machine = Machine(tmp_path)
+    async with machine.spool() as spool:
+        await accept(spool, LARGE)
+        [claim] = await spool.claim(NOON, 1)
+        await finish(spool, claim)
+        machine.kill_before_last_sync()
+    async with machine.spool() as spool:
+        assert bodies(machine.queue) == []
+        machine.cut("queue/bodies")
+    async with machine.spool() as spool:
+        assert await spool.verify() == []
+        assert await spool.count() == 0
