@@ -22,6 +22,7 @@ nox.options.sessions = ["lint", "types", "tests", "e2e", "coverage", "crash", "f
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 FUZZ_SECONDS = 45
+SIMULATIONS = 20_000
 NO_TESTS = 5  # pytest's exit status
 SIDE_BY_SIDE = ("--numprocesses=auto", "--dist=worksteal")
 """For pytest: a process of tests for each CPU."""
@@ -145,6 +146,13 @@ def fuzz(session: nox.Session) -> None:
         limits = [f"-max_total_time={seconds}", "-timeout=10", f"-artifact_prefix={scratch}-"]
         commands.append(["python", str(target), *limits, str(scratch), str(corpus)])
     run_all(session, *commands)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Simulate crashes, so many (the first argument); what else is given goes to fuzz/simulate.py."""
+    session.install(".", *dependencies("test"))
+    session.run("python", "-m", "fuzz.simulate", *(session.posargs or [str(SIMULATIONS)]))
 
 
 @nox.session

@@ -34,9 +34,17 @@ def test_probing_does_not_end_a_life(tmp_path: Path) -> None:
     """An owner that is probed by its own process keeps its lock: flock is not a POSIX record lock."""
     owner = Owner(tmp_path)
     assert [is_alive(tmp_path, owner.id) for _ in range(3)] == [True] * 3
-    owner.leave()
-    owner.leave()
+    owner.leave(tmp_path)
+    owner.leave(tmp_path)
     owner.close()
+
+
+def test_an_owner_whose_removals_may_come_undone_does_not_leave(tmp_path: Path) -> None:
+    """Where the folder of bodies cannot be synced, the owner's file stays, for the litter to be looked for."""
+    owner = Owner(tmp_path)
+    owner.leave(tmp_path / "no folder")
+    owner.close()
+    assert dead_owners(tmp_path) == [owner.id]
 
 
 def test_a_child_does_not_inherit_a_life(tmp_path: Path) -> None:

@@ -500,7 +500,7 @@ def test_free_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 async def test_what_is_durable_before_an_acceptance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name above the queue is durable when it opens; a body file and its name are before their row's COMMIT."""
+    """The owner's name and every one above is durable when a queue opens; a body, and its name, before its COMMIT."""
     disk = Disk()
     fsync = os.fsync
 
@@ -513,7 +513,7 @@ async def test_what_is_durable_before_an_acceptance(tmp_path: Path, monkeypatch:
     async with opened(queue, disk.options()) as spool:
         above = [f"sync {path}" for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")]
         syncs = [s for s in disk.statements if s.startswith("sync")]
-        assert syncs == [*above, f"sync {queue}", f"sync {queue.parent}"]
+        assert syncs == [*above, f"sync {queue}/owners", f"sync {queue}", f"sync {queue.parent}"]
         disk.statements.clear()
         await accept(spool, LARGE)
         (name,) = bodies(queue)

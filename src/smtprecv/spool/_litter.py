@@ -24,6 +24,8 @@ async def sweep_all(writer: Writer, folder: Folder, bodies: BodyFolder, dead: Se
     """Remove the body files of dead owners that no row names, and then the owners' own."""
 
     def sweep_some(names: Sequence[str], connection: sqlite3.Connection) -> None:
+        # What the dead wrote last may be seen here and not be durable: a removal could come undone, its body be gone.
+        connection.execute("PRAGMA wal_checkpoint").fetchall()
         sweep(folder.bodies, folder.owners, names, partial(rows.is_named, connection))
 
     names = await bodies.run(partial(body_files, folder.bodies))

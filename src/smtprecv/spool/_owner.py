@@ -3,6 +3,8 @@
 An owner is one open spool. It holds an flock on a file of its own for as long as it lives, so the kernel
 tells of its death, however it dies, and no clock is asked. Its one rule: birth, probe, takeover and removal
 of owner files happen under the write lock, so that nobody is taken for dead between making the file and locking it.
+The name of the file is durable before its owner leaves anything, and is removed when nothing is left for sure: who
+opens the spool after a power cut looks for the litter of owners whose files are there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, final
 
+from smtprecv.durable import sync
 from smtprecv.spool._bell import bell_path
 from smtprecv.spool._failure import reason
 from smtprecv.spool._folder import new_file
@@ -32,10 +35,16 @@ class Owner:
         self._path = folder / self.id
         self._fd = new_file(self._path, os.O_RDWR)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sync(folder)
 
-    def leave(self) -> None:
-        """Remove the file: this owner has no claims and no litter."""
-        _remove(self._path)
+    def leave(self, bodies: Path) -> None:
+        """Remove the file: this owner has no claims, and no litter in ``bodies``, which a sync makes sure of."""
+        try:
+            sync(bodies)
+        except OSError as error:
+            _log.warning("%s is left behind: %s", self._path, reason(error))
+        else:
+            _remove(self._path)
 
     def close(self) -> None:
         """Let go of the lock: to all others this owner is dead now."""

@@ -323,7 +323,7 @@ class SqliteSpool:
     def _leave(self) -> None:
         """Remove the owner's file, unless something is left for whoever opens the spool next to void or to sweep."""
         if not (self._has_claims or self._writer.has_leftovers or self._bodies.has_litter):
-            self._owner.leave()
+            self._owner.leave(self._folder.bodies)
 
 
 @final
