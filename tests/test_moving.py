@@ -283,6 +283,7 @@ async def test_durable_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(SqliteSpool, "change", change_)
         (tmp_path / "to").mkdir()
         await export_message(spool, entry.queue_id, tmp_path / "to" / "out", remove=True)
+        monkeypatch.undo()
     assert steps == [
         "sync to", "sync ID.eml.", "link ID.eml", "sync out", "sync ID.json", "link ID.json", "sync out", "remove",
     ]  # fmt: skip
