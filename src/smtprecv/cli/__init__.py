@@ -6,6 +6,7 @@ culprit, and an exit status: 2 for what was asked wrongly, 1 for what could not 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -64,9 +65,14 @@ def _run(options: Options, argv: Sequence[str]) -> int:
         from smtprecv.cli._supervisor import supervise
 
         return supervise(options, argv)
+    # What is imported stays to the end: to look for garbage in it is time lost, now and later.
+    gc.disable()
     import trio
 
-    return trio.run(_command(options.command), options)
+    command = _command(options.command)
+    gc.freeze()
+    gc.enable()
+    return trio.run(command, options)
 
 
 def _command(name: str) -> Callable[[Options], Awaitable[int]]:

@@ -15,12 +15,21 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from logging.handlers import SysLogHandler
 from typing import Final, final
 
 from smtprecv.cli._terminal import OneLineFormatter
 
-FACILITIES: Final = tuple(SysLogHandler.facility_names)
+FACILITIES: Final[Mapping[str, int]] = {
+    name: number
+    for number, name in enumerate(
+        (
+            *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"),
+            *("ntp", "security", "console", "solaris-cron"),
+            *("local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"),
+        )
+    )
+}
+"""The facilities of syslog, each with its number; the standard library's table of them costs a module."""
 
 _SOCKETS: Final = {"syslog": "/dev/log", "journal": "/run/systemd/journal/socket"}
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -49,7 +58,7 @@ class LogTarget:
         ``worker``: its number, where several processes log to one standard error; daemons tell them apart by pid.
         """
         if self.kind in _ENCODERS:
-            return Datagrams(self.path, _ENCODERS[self.kind](name, SysLogHandler.facility_names[facility]))
+            return Datagrams(self.path, _ENCODERS[self.kind](name, FACILITIES[facility]))
         handler = logging.StreamHandler()
         handler.setFormatter(_FORMATTERS[self.kind](worker))
         return handler
