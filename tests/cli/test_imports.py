@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,14 @@ HEAVY = ("server", "deliveries", "relay", "policies", "policy", "queue", "retry"
 STRANGERS = {"dns", "httpx2", "email", "importlib.metadata", "pytest"}
 
 
+UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+"""The environment without what has coverage measured in a process, which imports modules of its own."""
+
+
 def imported(*arguments: str) -> set[str]:
     """Give the names of the modules that a command has imported by its end."""
     command = [sys.executable, "-c", MODULES_AFTER, *arguments]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, env=UNMEASURED, capture_output=True, text=True, check=True).stdout
     return set(output.splitlines()[-1].split())
 
 
@@ -45,7 +50,7 @@ async def test_the_queue_command_imports_no_server(tmp_path: Path, verb: list[st
 def test_what_needs_no_command_imports_none(word: str) -> None:
     """The overview and the version need no Trio, no database, and nothing of any command."""
     command = [sys.executable, "-X", "importtime", "-m", "smtprecv", word]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    told = subprocess.run(command, env=UNMEASURED, capture_output=True, text=True, check=True).stderr
     modules = {line.rpartition("|")[2].strip() for line in told.splitlines()}
     assert "smtprecv.cli._arguments" in modules
     assert of_parts(modules, *HEAVY, "spool", "control") == set()
