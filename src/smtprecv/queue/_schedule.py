@@ -35,17 +35,17 @@ class Schedule:
     reporter: Reporter
     now: Now
 
-    def after_attempt(self, entry: Entry, later: dt.timedelta) -> Entry:
+    def after_attempt(self, entry: Entry, later: dt.timedelta, *, is_redirected: bool) -> Entry:
         """Give the entry after an attempt with the time of the next one, or with its pending recipients given up.
 
-        ``later``: the time that the delivery asked for. What must be delivered by a certain time is due when it comes,
-        at the latest: it is given up then, or tried once more before its sender is told.
+        ``later``: the time that the delivery asked for. ``is_redirected``: somebody was, in this attempt. What must be
+        delivered by a certain time is due when it comes, at the latest: it is given up then, or tried once more before
+        its sender is told.
         """
         entry = self.in_time(entry)
         if not entry.pending:
             return entry
         now = self.now()
-        is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
         if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
             # What was due for this attempt is so still; what was tried by hand before its time is due now.
             return replace(entry, due=min(entry.due or now, now))
@@ -84,7 +84,7 @@ class Schedule:
         """Give the time until the message is given up, as far as that is known before the retry policy says so."""
         limits = [entry.time_left(now)]
         if isinstance(self.reporter.retry, Backoff):
-            limits.append(self.reporter.retry.give_up_after - (now - entry.received))
+            limits.append(self.reporter.retry.time_left(entry.received, now))
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
