@@ -638,6 +638,25 @@ async def test_answers_that_cannot_be_counted(tmp_path: Path, autojump_clock: tr
         assert (await one(spool)).error == "ValueError: 2 replies for 1 pending recipients"
 
 
+async def test_a_policy_that_gives_the_past(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A retry policy that is always late has nothing tried more often than once in a second."""
+
+    class Late:
+        def next_attempt(
+            self, queue_id: QueueId, attempts: int, received: dt.datetime, now: dt.datetime
+        ) -> dt.datetime | None:
+            """Give the time at which the message came."""
+            return received if attempts < 5 else None
+
+    delivery = Scripted(lambda *_: LATER)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_queue, spool, delivery, Late(), now=now))
+        await accept(spool)
+        await trio.sleep(60)
+        assert [time for time, _ in delivery.offered] == pytest.approx([0, 1, 2, 3, 4], abs=0.1)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_clock_that_was_set_back(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """What was accepted later than now is tried as all else, also by a policy that never gives up."""
 

@@ -23,6 +23,8 @@ _QUICK_REDIRECTS: Final = 10
 """Attempts up to which a redirected message is tried at once; past that it might be going round in circles."""
 EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
 """Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
+_LEAST_WAIT: Final = dt.timedelta(seconds=1)
+"""The shortest time between two attempts: a retry policy that gives a time in the past hammers nobody."""
 _LONGEST_LATER: Final = dt.timedelta(days=1)
 """The longest time for which a delivery may put a message off."""
 
@@ -93,7 +95,7 @@ class Schedule:
         try:
             due = self.reporter.retry.next_attempt(entry.queue_id, attempts, entry.received, now)
             # A time without a zone, or past the end of all time in UTC, fails here and not in the store.
-            return None if due is None else max(due, now).astimezone(dt.UTC)
+            return None if due is None else max(due, now + _LEAST_WAIT).astimezone(dt.UTC)
         # A retry policy is the user's code: what it raises must not end the run for all other messages.
         except Exception:
             _log.exception("%s: the retry policy raised", entry.queue_id)
