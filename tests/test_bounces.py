@@ -293,6 +293,25 @@ class Naming(Scripted):
         return await Scripted.deliver(self, attempt)
 
 
+async def test_what_is_no_name_of_another_system(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A name that is no text is the delivery's fault, and none that a report fails of, with the outcome lost."""
+
+    class Peer(Scripted):
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            attempt.answered_by(attempt.recipients[0], ("192.0.2.1", 25))  # type: ignore[arg-type]  # no text
+            return await Scripted.deliver(self, attempt)
+
+    postbox = Postbox()
+    async with opened(tmp_path) as spool:
+        await accept(spool, "b@example.com")
+        await one_pass(spool, Peer(answering(b=NEVER).script), postbox)
+        [entry] = await spool.entries()
+        assert [each.status for each in entry.standings] == [Status.PENDING]
+        assert entry.error is not None
+        assert entry.error.startswith("TypeError: ")
+    assert postbox.reports == []
+
+
 async def test_who_answered(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """RFC 3464 section 2.3.5: the mail system that gave the last reply is named, of a failure and of a delay."""
     postbox = Postbox()

@@ -135,26 +135,32 @@ def test_the_line() -> None:
         visit = destination.try_begin(0)
         assert visit is not None
         destination.end(visit, 10)
-    turns = [destination.next_turn("m", 100) for _ in range(3)]
+    turns = [destination.next_turn("m", 0, 100) for _ in range(3)]
     assert turns == pytest.approx([5, 10, 15], abs=0.01)
-    assert Destination("b", LIMITS, 2).next_turn("m", 0) == 1
+    assert Destination("b", LIMITS, 2).next_turn("m", 0, 0) == 1
 
 
 def test_the_pace_of_what_hangs() -> None:
     """An attempt that has not ended yet counts with the time that it has taken so far."""
     destination = Destination("mx:25", LIMITS, 2)
     assert destination.try_begin(0) is not None
-    assert destination.next_turn("m", 60) == 30
+    assert destination.next_turn("m", 0, 60) == 30
 
 
-def test_the_end_of_the_line() -> None:
-    """Nobody is put off by more than five minutes behind a pause: the rest is spread over the second half of them."""
+@pytest.mark.parametrize(("age", "longest"), [(0, 300), (1200, 300), (7200, 1800), (14400, 3600), (10**9, 3600)])
+def test_the_end_of_the_line(age: float, longest: float) -> None:
+    """Nobody is put off beyond a pause by more than five minutes, or a quarter of his age, or an hour.
+
+    The rest is spread over the second half of that time.
+    """
     destination = Destination("mx:25", LIMITS, 2)
     fail(destination.circuit, 0, 3)
     start = destination.circuit.resumes(0, 1)
-    turns = [destination.next_turn(f"m{number}", 0) for number in range(1000)]
+    count = int(2 * longest)
+    turns = [destination.next_turn(f"m{number}", age, 0) for number in range(count + 400)]
     assert turns[:3] == pytest.approx([start + 0.5, start + 1, start + 1.5])
-    assert (min(turns[600:]) >= start + 150, max(turns) <= start + 300, len(set(turns[600:]))) == (True, True, 400)
+    rest = turns[count:]
+    assert (min(rest) >= start + longest / 2, max(turns) <= start + longest, len(set(rest))) == (True, True, 400)
 
 
 async def hold(destinations: Destinations, name: str, slots: trio.Semaphore, *, until: trio.Event) -> None:
@@ -174,7 +180,7 @@ async def test_memory_is_bounded(autojump_clock: trio.testing.MockClock) -> None
         await trio.testing.wait_all_tasks_blocked()
         used = destinations._known["used"]
         for number in range(5000):
-            destinations.next_turn([f"d{number}"], "m")
+            destinations.next_turn([f"d{number}"], "m", 0)
         assert len(destinations._known) == 1000
         assert (destinations._known["used"] is used, "d4999" in destinations._known) == (True, True)
         until.set()

@@ -28,7 +28,7 @@ from tests.test_queue import (
 
 from smtprecv.deliveries import Route, Router
 from smtprecv.delivery import Attempt
-from smtprecv.message import DeliveryAnswer, Later, QueueId
+from smtprecv.message import DeliveryAnswer, Later, QueueId, Redirect
 from smtprecv.note import JsonNote
 from smtprecv.protocol import ByMode, DeliverBy, EnhancedStatus, MailParameters, Recipient, Reply
 from smtprecv.queue import DestinationLimits, Report, run_once, run_queue
@@ -39,6 +39,7 @@ SECOND, MINUTE, HOUR, DAY = (dt.timedelta(seconds=n) for n in (1, 60, 3600, 86_4
 DEAD = Reply(451, "no connection in time", EnhancedStatus(4, 4, 1))
 BUSY = Reply(451, "busy", EnhancedStatus(4, 3, 2))
 LIMITS = DestinationLimits(concurrency=2)
+FOREVER = Backoff(give_up_after=dt.timedelta.max)
 
 
 def domain_of(recipient: Recipient) -> str:
@@ -87,6 +88,17 @@ async def start(
     """Run the queue beside the test."""
     run = partial(run_queue, spool, delivery, retry, now=now, concurrency=concurrency, destinations=LIMITS)
     await nursery.start(run)
+
+
+class Counted(Flaky):
+    """A spool that counts outcomes."""
+
+    records = 0
+
+    def __getattr__(self, name: str) -> object:
+        """Count what is recorded."""
+        self.records += name == "record"
+        return super().__getattr__(name)
 
 
 async def accept_by(spool: Spool, address: str, seconds: int) -> None:
@@ -177,6 +189,55 @@ async def test_the_log_says_that_a_destination_cannot_be_told(
     assert f"{queue_id}: the delivery raised when it was asked for a destination" in caplog.messages
 
 
+async def test_what_is_no_name_of_a_destination(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A number in the place of a name, beside one that is a name, ends no run: it counts as none."""
+
+    class Numbered(Placed):
+        def destination(self, entry: Entry, recipient: Recipient) -> str | None:
+            return 25 if domain_of(recipient) == "b.example" else "c.example"  # type: ignore[return-value]  # no str
+
+    async with spooling(tmp_path) as spool:
+        await accept(spool, "a@b.example", "a@c.example")
+        assert await run_once(spool, Numbered(), now=now) == Report(delivered=2)
+    assert "a destination is a str or None, not a int" in caplog.text
+
+
+async def test_who_has_no_turn_has_nobody_tried_before_his_time(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whom a redirect has put where there is no room waits; those who were deferred are not tried again meanwhile."""
+    elsewhere = Redirect.to("z@dead.example")
+    delivery = Placed({"dead.example": 10**6}, {"b.example": elsewhere, "c.example": LATER})
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        await start(nursery, spool, delivery)
+        for _ in range(2):
+            await accept(spool, "x@dead.example")
+        await trio.sleep(1)
+        await accept(spool, "a@b.example", "a@c.example")
+        await trio.sleep(900)
+        # Once for the attempt that the redirect brings at once, and then as the retry policy says: from there on.
+        assert delivery.times("c.example") == pytest.approx([1, 1, 1 + 600], abs=1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_only_put_off_is_seldom_written(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A message that waits for long behind one that hangs is written less than twice in an hour."""
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        counting = Counted(spool)
+        for _ in range(60):
+            await accept(spool, "x@dead.example")
+        await trio.sleep(4 * 3600)
+        hanging = Placed({"dead.example": 10**6})
+        await start(nursery, counting, hanging, FOREVER)  # type: ignore[arg-type]  # a Spool but for its type
+        await trio.sleep(1)
+        counting.records = 0
+        await trio.sleep(2 * 3600)
+        assert 60 < counting.records < 2 * 2 * 60
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_dead_destination_delays_nobody_of_the_same_message(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -219,10 +280,11 @@ async def test_who_was_tried_sets_the_pace(tmp_path: Path, autojump_clock: trio.
 
 @pytest.mark.slow
 async def test_fair(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """A thousand due messages for a destination that hangs delay no fresh mail, and nothing that is due elsewhere."""
+    """Hundreds of due messages for a destination that hangs delay no fresh mail, and nothing that is due elsewhere."""
     delivery = Placed({"dead.example": 3600})
     async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
-        for _ in range(1000):
+        # Its slots, those that wait in memory, and three times as many beside them.
+        for _ in range(200):
             await accept(spool, "x@dead.example")
         for _ in range(20):
             await accept(spool, "x@due.example")

@@ -616,6 +616,60 @@ async def test_an_outcome_is_recorded_until_it_is_and_never_delivered_twice(
         nursery.cancel_scope.cancel()
 
 
+class Fickle(list[Reply]):
+    """A sequence that is longer when it is gone through than it says."""
+
+    def __len__(self) -> int:
+        """Say less."""
+        return 1
+
+
+async def test_answers_that_cannot_be_counted(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A sequence of another length than it says is no answer: it counts as if the delivery had raised."""
+
+    class Odd:
+        async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+            await trio.lowlevel.checkpoint()
+            return Fickle([OK, OK])
+
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+        assert await run_once(spool, Odd(), PLAIN, now=now) == Report(deferred=1)
+        assert (await one(spool)).error == "ValueError: 2 replies for 1 pending recipients"
+
+
+async def test_a_policy_that_gives_the_past(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A retry policy that is always late has nothing tried more often than once in a second."""
+
+    class Late:
+        def next_attempt(
+            self, queue_id: QueueId, attempts: int, received: dt.datetime, now: dt.datetime
+        ) -> dt.datetime | None:
+            """Give the time at which the message came."""
+            return received if attempts < 5 else None
+
+    delivery = Scripted(lambda *_: LATER)
+    async with spooling(tmp_path) as spool, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_queue, spool, delivery, Late(), now=now))
+        await accept(spool)
+        await trio.sleep(60)
+        assert [time for time, _ in delivery.offered] == pytest.approx([0, 1, 2, 3, 4], abs=0.1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_clock_that_was_set_back(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """What was accepted later than now is tried as all else, also by a policy that never gives up."""
+
+    async def named() -> Report:
+        ids = [entry.queue_id for entry in await spool.entries()]
+        forever = Backoff(give_up_after=dt.timedelta.max)
+        return await run_once(spool, Scripted(lambda *_: LATER), forever, ids=ids, now=lambda: now() - MINUTE)
+
+    async with spooling(tmp_path) as spool:
+        await accept(spool)
+        assert await named() == Report(deferred=1)
+
+
 async def test_a_cancelled_run_still_records_what_was_delivered(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -76,8 +76,10 @@ class Attempt:
         """Say that the reply for ``recipient`` is one that another mail system gave, whose host name is ``remote``.
 
         A report names it (RFC 3464 section 2.3.5), unless the sender may not know where the message went. It is
-        forgotten with the attempt, and where the delivery raises.
+        forgotten with the attempt, and where the delivery raises. TypeError for a name that is no text.
         """
+        # Found out here, and not by the report, without which the outcome could not be recorded.
+        str.isprintable(remote)
         self.remotes[recipient.forward_path] = remote
 
 

@@ -49,6 +49,16 @@ def test_the_last_attempt_falls_on_the_moment_of_giving_up() -> None:
     assert PLAIN.next_attempt(ID, 10, RECEIVED, gives_up) is None
 
 
+def test_a_clock_that_was_set_back_gives_no_more_time() -> None:
+    """What is younger than nothing has all of its time, and no more, also where that is all the time there is."""
+    forever = Backoff(give_up_after=dt.timedelta.max)
+    before = RECEIVED - MINUTE
+
+    assert PLAIN.time_left(RECEIVED, before) == PLAIN.give_up_after
+    assert forever.time_left(RECEIVED, before) == dt.timedelta.max
+    assert forever.next_attempt(ID, 1, RECEIVED, before) == before + forever.wait(ID, 1)
+
+
 def test_mail_is_tried_for_five_days_by_default() -> None:
     """RFC 5321 section 4.5.4.1: the give-up time needs to be at least 4-5 days."""
     almost = RECEIVED + dt.timedelta(days=5) - MINUTE

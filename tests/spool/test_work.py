@@ -258,6 +258,25 @@ async def test_what_is_allowed(tmp_path: Path) -> None:
         assert await spool.verify() == []
 
 
+async def test_a_query_that_is_left_unread(tmp_path: Path) -> None:
+    """A function that keeps a cursor, against what it was told, holds the spool up once, and not for good."""
+    kept: list[sqlite3.Cursor] = []
+
+    def keep(connection: sqlite3.Connection) -> None:
+        connection.executemany("INSERT INTO t VALUES (?)", [(1,), (2,), (3,)])
+        kept.append(connection.execute("SELECT n FROM t"))
+        kept[0].fetchone()
+
+    async with house(tmp_path) as spool, opened(tmp_path) as other:
+        await spool.transact(keep)
+        await accept(other)
+        with pytest.raises(SpoolError, match="locked"):
+            await accept(spool)
+        await accept(spool)
+        assert await spool.transact(numbers) == [1, 2, 3]
+        assert await spool.count() == 2
+
+
 async def test_no_room(tmp_path: Path) -> None:
     """Below the reserve, which is for outcomes, a transaction of the program's is SpoolFull."""
     disk = Disk()

@@ -84,10 +84,13 @@ class Attempts:
         """Give the entry with the time at which it is due; the retry policy has its say wherever somebody was tried."""
         untouched = {id(standing) for standing in before.standings}
         if missed and all(id(standing) in untouched for standing in entry.pending):
-            turn = dt.timedelta(seconds=self.destinations.next_turn(missed, entry.queue_id))
+            age = (self.now() - entry.received).total_seconds()
+            turn = dt.timedelta(seconds=self.destinations.next_turn(missed, entry.queue_id, age))
             return self.schedule.put_off(entry, turn)
         later = (answer.after for answer in answers if isinstance(answer, Later))
-        return self.schedule.after_attempt(entry, max(later, default=_NO_TIME))
+        # Who was put there before, and has only no turn, must not have the others tried again before their time.
+        is_redirected = any(each.last is None and id(each) not in untouched for each in entry.pending)
+        return self.schedule.after_attempt(entry, max(later, default=_NO_TIME), is_redirected=is_redirected)
 
     async def _asked(self, claim: Claim, places: Collection[int]) -> Asked | Entry:
         """Ask the delivery for the recipients at these places; give the entry alone if none of them is pending."""
@@ -104,13 +107,14 @@ class Attempts:
             part = _part(entry, places)
             if not part.pending:
                 return entry
-            answers = await delivery.deliver(Attempt(part, claim.message, notebook, remotes))
+            # Counted once and for all: what is given may be of another length when it is gone through again.
+            answers = tuple(await delivery.deliver(Attempt(part, claim.message, notebook, remotes)))
             part.after(answers, started)  # ValueError for what are no answers
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             remotes.clear()
-            answers, error_text = [self.local_error] * len(_part(entry, places).pending), told(error)
+            answers, error_text = (self.local_error,) * len(_part(entry, places).pending), told(error)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
             raise cancellation_in(group) from None
@@ -128,7 +132,7 @@ def _parties(delivery: Delivery, entry: Entry) -> tuple[Mapping[str, Sequence[in
     unlimited: list[int] = []
     for place in pending(entry):
         try:
-            name = delivery.destination(entry, entry.standings[place].recipient)
+            name = _name(delivery.destination(entry, entry.standings[place].recipient))
             party = unlimited if name is None else parties.setdefault(name, [])
         # A delivery is the user's code: mail whose destination it cannot tell goes out all the same.
         except Exception:
@@ -136,6 +140,14 @@ def _parties(delivery: Delivery, entry: Entry) -> tuple[Mapping[str, Sequence[in
             party = unlimited
         party.append(place)
     return parties, unlimited
+
+
+def _name(name: object) -> str | None:
+    """Give what the user's delivery gave for a destination; TypeError for what names none."""
+    if name is None or isinstance(name, str):
+        return name
+    msg = f"a destination is a str or None, not a {type(name).__name__}"
+    raise TypeError(msg)
 
 
 def _part(entry: Entry, places: Collection[int]) -> Entry:

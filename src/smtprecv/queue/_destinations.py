@@ -23,7 +23,9 @@ _MOST_KNOWN: Final = 1000
 _WAITING_PER_SLOT: Final = 4
 """Messages that wait in memory, for each slot of their destination."""
 _LONGEST_WAIT: Final = 300.0
-"""Seconds for which a message waits in memory, and by which it is put off beyond the end of a pause."""
+"""Seconds for which a message waits in memory, and by which it is put off beyond the end of a pause while it is new."""
+_LONGEST_TURN: Final = 3600.0
+"""The same for what is old: it is put off by a quarter of its age, so that what waits long is written seldom."""
 _LEAST_WAIT: Final = 1.0
 """Seconds by which a message is put off at least: it costs two transactions."""
 _FIRST_PACE: Final = 1.0
@@ -101,16 +103,20 @@ class Destination:
         self._pace += _NEWEST_SHARE * (now - visit.began - self._pace)
         self.slots.release()
 
-    def next_turn(self, name: str, now: float) -> float:
-        """Give the seconds after which the message of this name has its turn, behind all that were put off before."""
+    def next_turn(self, name: str, age: float, now: float) -> float:
+        """Give the seconds after which the message of this name has its turn, behind all that were put off before.
+
+        ``age``: for how many seconds it has waited already.
+        """
         # An attempt that hangs tells how long attempts last before it has ended.
         pace = min(max([self._pace, *(now - visit.began for visit in self._visits)]), _LONGEST_WAIT)
         step = pace / self._size
         start = self.circuit.resumes(now, pace)
         turn = max(self._last_turn, start + step * self.slots.statistics().tasks_waiting) + step
-        if turn > start + _LONGEST_WAIT:
+        longest = min(max(_LONGEST_WAIT, age / 4), _LONGEST_TURN)
+        if turn > start + longest:
             # Nobody knows what is then: they come back spread over the second half of the time.
-            turn = start + _LONGEST_WAIT * (1 - fraction(name, 0) / 2)
+            turn = start + longest * (1 - fraction(name, 0) / 2)
         else:
             self._last_turn = turn
         return max(turn - now, _LEAST_WAIT)
@@ -172,10 +178,10 @@ class Destinations:
             for visit in visits.values():
                 visit.destination.end(visit, self._clock())
 
-    def next_turn(self, destinations: Collection[str], name: str) -> float:
-        """Give the seconds after which the message of this name has its turn at the first of these destinations."""
+    def next_turn(self, destinations: Collection[str], name: str, age: float) -> float:
+        """Give the seconds after which the message of this name and age has its turn at the first of these."""
         now = self._clock()
-        return min(self._destination(each).next_turn(name, now) for each in destinations)
+        return min(self._destination(each).next_turn(name, age, now) for each in destinations)
 
     def _enter(self, names: Collection[str], visits: dict[str, Visit]) -> Destination | None:
         """Begin what may begin at once, and give a destination at which to wait for the rest; None without room."""

@@ -23,6 +23,8 @@ _QUICK_REDIRECTS: Final = 10
 """Attempts up to which a redirected message is tried at once; past that it might be going round in circles."""
 EXPIRED: Final = Reply(554, "delivery time expired", EnhancedStatus(5, 4, 7))
 """Why a recipient failed whose message was to be delivered by a certain time (RFC 2852 section 4)."""
+_LEAST_WAIT: Final = dt.timedelta(seconds=1)
+"""The shortest time between two attempts: a retry policy that gives a time in the past hammers nobody."""
 _LONGEST_LATER: Final = dt.timedelta(days=1)
 """The longest time for which a delivery may put a message off."""
 
@@ -35,17 +37,17 @@ class Schedule:
     reporter: Reporter
     now: Now
 
-    def after_attempt(self, entry: Entry, later: dt.timedelta) -> Entry:
+    def after_attempt(self, entry: Entry, later: dt.timedelta, *, is_redirected: bool) -> Entry:
         """Give the entry after an attempt with the time of the next one, or with its pending recipients given up.
 
-        ``later``: the time that the delivery asked for. What must be delivered by a certain time is due when it comes,
-        at the latest: it is given up then, or tried once more before its sender is told.
+        ``later``: the time that the delivery asked for. ``is_redirected``: somebody was, in this attempt. What must be
+        delivered by a certain time is due when it comes, at the latest: it is given up then, or tried once more before
+        its sender is told.
         """
         entry = self.in_time(entry)
         if not entry.pending:
             return entry
         now = self.now()
-        is_redirected = any(standing.attempts and standing.last is None for standing in entry.pending)
         if is_redirected and entry.attempts <= _QUICK_REDIRECTS:
             # What was due for this attempt is so still; what was tried by hand before its time is due now.
             return replace(entry, due=min(entry.due or now, now))
@@ -84,7 +86,7 @@ class Schedule:
         """Give the time until the message is given up, as far as that is known before the retry policy says so."""
         limits = [entry.time_left(now)]
         if isinstance(self.reporter.retry, Backoff):
-            limits.append(self.reporter.retry.give_up_after - (now - entry.received))
+            limits.append(self.reporter.retry.time_left(entry.received, now))
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _next_attempt(self, entry: Entry, now: dt.datetime) -> dt.datetime | None:
@@ -93,7 +95,7 @@ class Schedule:
         try:
             due = self.reporter.retry.next_attempt(entry.queue_id, attempts, entry.received, now)
             # A time without a zone, or past the end of all time in UTC, fails here and not in the store.
-            return None if due is None else max(due, now).astimezone(dt.UTC)
+            return None if due is None else max(due, now + _LEAST_WAIT).astimezone(dt.UTC)
         # A retry policy is the user's code: what it raises must not end the run for all other messages.
         except Exception:
             _log.exception("%s: the retry policy raised", entry.queue_id)

@@ -59,8 +59,12 @@ class Backoff:
         The last attempt falls on the moment of giving up, so that no message is given up for
         what was answered hours before.
         """
-        left = self.give_up_after - (now - received)
+        left = self.time_left(received, now)
         return None if left <= dt.timedelta() else now + min(self.wait(queue_id, attempts), left)
+
+    def time_left(self, received: dt.datetime, now: dt.datetime) -> dt.timedelta:
+        """Give the time until a message is given up, 0 or less once it is; a clock that was set back adds none."""
+        return self.give_up_after - max(now - received, dt.timedelta())
 
     def wait(self, name: str, attempts: int) -> dt.timedelta:
         """Give the wait after ``attempts`` (at least 1) that failed, of the message, or whatever else, of this name."""

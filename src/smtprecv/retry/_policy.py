@@ -14,5 +14,8 @@ class RetryPolicy(Protocol):
     def next_attempt(
         self, queue_id: QueueId, attempts: int, received: dt.datetime, now: dt.datetime
     ) -> dt.datetime | None:
-        """Give the time of the next attempt after ``attempts`` (at least 1) that failed; None to give up."""
+        """Give the time of the next attempt after ``attempts`` (at least 1) that failed; None to give up.
+
+        Before a second has passed there is none, whatever the time.
+        """
         ...

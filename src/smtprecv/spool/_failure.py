@@ -51,6 +51,11 @@ def is_disk_trouble(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and _primary_code(error) in _DISK_TROUBLE
 
 
+def is_behind(error: Exception) -> bool:
+    """Say whether the connection still reads what was there before another one wrote: then it can never write."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY_SNAPSHOT
+
+
 def _kind(error: Exception) -> type[SpoolError]:
     if isinstance(error, OSError):
         return SpoolFull if error.errno in _NO_ROOM else SpoolError

@@ -25,7 +25,7 @@ from typing import Final, TypeAlias, TypeVar, final
 import trio
 
 from smtprecv.errors import SpoolError, SpoolFull
-from smtprecv.spool._failure import FAILURES, as_spool_error, is_disk_trouble, reason
+from smtprecv.spool._failure import FAILURES, as_spool_error, is_behind, is_disk_trouble, reason
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._thread import RunInThread
 
@@ -233,6 +233,8 @@ class Writer:
             for job in jobs:
                 job.failure = as_spool_error(error)
             self._roll_back()
+            if is_behind(error):  # a statement is under way that a function of the program's has left
+                self._disconnect()
             return False
         except BaseException:
             self._roll_back()
