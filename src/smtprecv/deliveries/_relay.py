@@ -18,6 +18,7 @@ from typing import Final, final
 import trio
 
 from smtprecv.deliveries._pool import Pool
+from smtprecv.deliveries._trouble import BROKEN_OFF
 from smtprecv.deliveries._wire import RelayTimeouts, Wire
 from smtprecv.delivery import Attempt
 from smtprecv.errors import ConfigError, SpoolError
@@ -41,7 +42,6 @@ from smtprecv.trace import divider, received_field
 
 _FULL_NAME: Final = re.compile(r"([A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{0,62}\.?")
 """A domain name of several labels, the last of which is not a number: no address."""
-_CANCELLED: Final = Reply(451, "the attempt was broken off", EnhancedStatus(4, 3, 2))
 
 
 @final
@@ -123,7 +123,7 @@ class Relay:
             except trio.Cancelled:
                 if not any(reply.is_ok for reply in replies):
                     raise
-                rest = _CANCELLED
+                rest = BROKEN_OFF
             else:
                 return replies
         return [*replies, *[rest] * (len(attempt.recipients) - len(replies))]
