@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from smtprecv.policies import on_authenticate
 from smtprecv.protocol import Body, Config, Dialect, MailParameters, Notify, RcptParameters, Reply, Ret, Severity, Xtext
 from smtprecv.queue import run_once
 from smtprecv.relay import TlsMode
-from smtprecv.sasl import External, Identity, Password
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 
 BEN, CARL, DORA = "ben@example.org", "carl@example.org", "dora@example.org"
 LMTP = Config("mx.example", dialect=Dialect.LMTP)
@@ -549,6 +550,33 @@ async def test_auth(
             smtp = Relay("mx.example", tls_context=trusting, credentials=Password("anna", password))
             assert [each.code for each in await smtp.deliver(attempt(BEN))] == [code]
     assert [client.session.identity for client, _, _ in memory.taken] == ["anna"]
+
+
+@dataclass
+class Keys:
+    """A policy that has the keys of passwords, and takes no password."""
+
+    asked: list[str] = field(default_factory=list)
+
+    async def authenticate(self, _client: Client, _credentials: Password | External) -> Identity | Reply:
+        return Reply(535, "no")
+
+    async def scram_keys(self, _client: Client, user: str) -> ScramKeys:
+        self.asked.append(user)
+        return ScramKeys.derive("secret", salt=b"salt", iterations=4096)
+
+
+@pytest.mark.parametrize(("password", "code"), [("secret", 250), ("wrong", 451)])
+async def test_scram(
+    password: str, code: int, monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """Where SCRAM-SHA-256 is offered no password is sent, and a wrong one is nobody's bounce (RFC 7677)."""
+    memory, keys = Memory(), Keys()
+    async with net(monkeypatch, ourselves(memory, keys, CONFIG, server_tls)):
+        smtp = Relay("mx.example", tls_context=trusting, credentials=Password("anna", password))
+        assert [each.code for each in await smtp.deliver(attempt(BEN))] == [code]
+    assert keys.asked == ["anna"]
+    assert [client.session.identity for client, _, _ in memory.taken] == ["anna"] * len(memory.taken)
 
 
 def test_settings() -> None:

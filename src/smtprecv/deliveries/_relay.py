@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import secrets
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -183,8 +184,9 @@ class Relay:
         wire = Wire(await self._stream(deadline), self._timeouts)
         try:
             wire.begin(deadline)
-            wire.use_tls(self._contexts.get(terms.tls), str(self._host))
-            wire.next_hop = await wire.lead(opening(terms))
+            # RFC 6066 section 3: the name in TLS has no dot at its end, and no certificate has.
+            wire.use_tls(self._contexts.get(terms.tls), str(self._host).removesuffix("."))
+            wire.next_hop = await wire.lead(opening(terms, secrets.token_urlsafe(18)))
         except SessionFailed as failure:
             await wire.quit()
             if failure.is_tls and terms != self._terms:

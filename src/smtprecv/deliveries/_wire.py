@@ -20,6 +20,7 @@ from smtprecv.relay import (
     NOT_A_REPLY,
     OUT_OF_STEP,
     BareLineEnd,
+    Compute,
     DotStuffer,
     Exchange,
     Handshake,
@@ -120,6 +121,9 @@ class Wire:
                     replies = await self._say(step)
                 case Handshake():
                     replies = [await self._handshake()]
+                case Compute(work):
+                    await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+                    replies = ()
                 case SendMail():
                     replies = await self._send_mail(step, source)
 
