@@ -450,6 +450,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
         (TlsMode.OPPORTUNISTIC, "other.example", False, 250),
         (TlsMode.REQUIRED, "other.example", False, 250),
         (TlsMode.VERIFIED, "mx.example", True, 250),
+        (TlsMode.VERIFIED, "mx.example.", True, 250),
         (TlsMode.VERIFIED, "mx.example", False, 451),
         (TlsMode.VERIFIED, "other.example", True, 451),
     ],
@@ -466,7 +467,10 @@ async def test_tls(
     is_trusted: bool,
     is_implicit: bool,
 ) -> None:
-    """TLS is used where it is to be had; verified only with who is trusted, under the name that was asked for."""
+    """TLS is used where it is to be had; verified only with who is trusted, under the name that was asked for.
+
+    The dot at the end of an absolute name is no part of that (RFC 6066 section 3).
+    """
     memory = Memory()
     context = trusting if is_trusted else None
     smtp = Relay(host, tls=mode, tls_context=context, is_implicit=is_implicit, hostname="us.example")
@@ -483,6 +487,14 @@ async def test_injected(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.te
     async with net(monkeypatch, server):
         (reply,) = await relay(tls=TlsMode.REQUIRED).deliver(attempt(BEN))
     assert str(reply) == "451 4.5.0 the next hop answers what was not asked"
+
+
+async def test_too_early(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    """A reply that stands behind 354 before anything was sent is not taken for one to the message."""
+    server = Scripted({"DATA": "354 go|250 queued"})
+    async with net(monkeypatch, server):
+        (reply,) = await relay().deliver(attempt(BEN))
+    assert (str(reply), server.messages) == ("451 4.5.0 the next hop answers what was not asked", [])
 
 
 @pytest.mark.parametrize("answer", [SILENCE, HANG_UP])

@@ -234,6 +234,10 @@ class Wire:
     async def _send_mail(self, step: SendMail, source: Source | None) -> Sequence[Reply]:
         """Send the message, and give the replies to it. One that can't be read to its end is never ended."""
         assert source is not None, "an exchange that sends mail was given none"
+        if not self.is_quiet:
+            # A reply that came before there was a message is no reply to it.
+            self._lose(OUT_OF_STEP)
+            return [self._stand_in()] * step.due
         send = self._send_chunks if step.is_chunked else self._send_data
         try:
             async with source() as pieces:
