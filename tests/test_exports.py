@@ -52,6 +52,7 @@ BETWEEN_LAYERS = {
     "smtprecv.relay.OUT_OF_STEP",
     "smtprecv.relay.REFUSALS",
     "smtprecv.relay.BareLineEnd",
+    "smtprecv.relay.Compute",
     "smtprecv.relay.DotStuffer",
     "smtprecv.relay.Handover",
     "smtprecv.relay.Handshake",

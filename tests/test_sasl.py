@@ -21,6 +21,7 @@ from smtprecv.sasl import (
     Identity,
     Password,
     SaslError,
+    ScramClient,
     ScramKeys,
     ScramStart,
     advance,
@@ -437,3 +438,77 @@ def test_prepared_once(text: str) -> None:
     except ValueError:
         return
     assert read_name(name) == name
+
+
+# ---------------------------------------------------------------- SCRAM-SHA-256, the client's side
+
+
+def scram_client(credentials: Password | None = None, nonce: str = "rOprNGfwEbeRWgbNEkqO") -> ScramClient:
+    """Give a client."""
+    return ScramClient(credentials or Password("user", "pencil"), nonce=nonce)
+
+
+def test_scram_client_example() -> None:
+    """The client says what that of RFC 7677 section 3 says, and believes its server."""
+    client = scram_client()
+    assert client.first == CLIENT_FIRST
+    client.read(SERVER_FIRST)
+    client.derive()
+    assert client.final() == WITHOUT_PROOF + b",p=" + PROOF
+    client.verify(SERVER_FINAL)
+
+
+@given(NAMES, NAMES, st.tuples(NONCES, NONCES))
+def test_scram_both_sides(user: str, password: str, nonces: tuple[str, str]) -> None:
+    """Our client and our server agree, whatever the name, and also where it is said whom the user acts as."""
+    keys = ScramKeys.derive(password, salt=b"salt", iterations=4096)
+    client = scram_client(Password(user, password, user), nonces[0])
+    _, start = play(scram_sha_256(), client.first)
+    assert isinstance(start, ScramStart)
+    server = start.proceed(keys, nonce=nonces[1])
+    client.read(next(server))
+    client.derive()
+    client.verify(server.send(client.final()))
+    with pytest.raises(StopIteration) as caught:
+        server.send(b"")
+    assert caught.value.value == Identity(saslprep(user))
+
+
+@pytest.mark.parametrize(
+    ("challenge", "text"),
+    [
+        (b"", "none to SCRAM"),
+        (b"\xff", "codec"),
+        (b"e=other-error", "none to SCRAM"),
+        (b"m=x," + SERVER_FIRST, "none to SCRAM"),
+        (SERVER_FIRST.replace(b"r=rO", b"r=xO"), "none to SCRAM"),
+        (CLIENT_FIRST[8:] + SERVER_FIRST[SERVER_FIRST.index(b",") :], "none to SCRAM"),
+        (SERVER_FIRST.replace(b"s=W22ZaJ0SNY7soEsUEjb6gQ==", b"s="), "none to SCRAM"),
+        (SERVER_FIRST.replace(b"gQ==", b"g"), "base64"),
+        (SERVER_FIRST.replace(b"4096", b"4095"), "4095 iterations are not 4096 to 1000000"),
+        (SERVER_FIRST.replace(b"4096", b"1000001"), "1000001 iterations"),
+        (SERVER_FIRST.replace(b"4096", b"9" * 11), "none to SCRAM"),
+    ],
+)
+def test_scram_client_is_careful(challenge: bytes, text: str) -> None:
+    """It goes on with an answer to its own nonce alone, and neither toils for a server nor gives its password away."""
+    with pytest.raises(ValueError, match=text):
+        scram_client().read(challenge)
+
+
+@pytest.mark.parametrize("challenge", [b"", b"v=", b"e=invalid-proof", SERVER_FINAL[:-2] + b"w=", b"\xff"])
+def test_scram_client_believes_nobody_else(challenge: bytes) -> None:
+    """A server that does not know the password is found out (RFC 5802 section 5)."""
+    client = scram_client()
+    client.read(SERVER_FIRST)
+    client.derive()
+    client.final()
+    with pytest.raises(ValueError, match="the signature is not that of a server that knows our password"):
+        client.verify(challenge)
+
+
+@pytest.mark.parametrize("credentials", [Password("a\0b", "x"), Password("a", "x\u0007"), Password("a", "x", "\x7f")])
+def test_scram_client_prepares_names(credentials: Password) -> None:
+    """What SASLprep does not allow is never said."""
+    with pytest.raises(ValueError, match="RFC 4013"):
+        scram_client(credentials)

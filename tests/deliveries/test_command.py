@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.deliveries.test_maildir import BOB, CLIENT, EVE, attempt, recipient
 from smtprecv.deliveries import Command
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import ConfigError, SpoolError
-from smtprecv.protocol import Body, Recipient, Session
+from smtprecv.protocol import Body, Recipient, Reply, Session
 
 TO_FILES = 'printf "%s\\n" "$@" > argv; env | sort > env; cat > body; echo "$RECIPIENT" >> runs'
 
@@ -243,6 +244,31 @@ async def test_cancelled(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert_dead(tmp_path / "pids")
     assert not (tmp_path / "read").exists()
+
+
+async def test_cancelled_behind_an_answer(tmp_path: Path) -> None:
+    """Whom the program has served stays served when the attempt is cancelled; who comes behind him is put off."""
+    script = 'test "$RECIPIENT" = bob@example.com || { touch begun; exec sleep 60; }'
+    replies: Sequence[Reply] = ()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel() -> None:
+                while not (tmp_path / "begun").exists():  # noqa: ASYNC110  # a file is no event
+                    await trio.sleep(0.01)
+                scope.cancel()
+
+            nursery.start_soon(cancel)
+            replies = await shell(script, folder=tmp_path).deliver(attempt(recipients=(BOB, EVE)))
+    assert [str(reply) for reply in replies] == ["250 2.0.0 delivered", "451 4.3.2 the attempt was broken off"]
+
+
+@pytest.mark.slow
+async def test_the_end_is_known(tmp_path: Path) -> None:
+    """The exit status counts also where time is over before those who hold the output open have let go of it."""
+    [reply] = await shell("sleep 5 & echo $! > pid; exit 0", folder=tmp_path, timeout=0.3).deliver(attempt())
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert str(reply) == "250 2.0.0 delivered"
 
 
 async def test_a_message_that_cannot_be_read(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def ended_process() -> int:
 def test_stale_lock(tmp_path: Path) -> None:
     """The lock of a dead process is broken; one of a living process, or of nobody known, is not."""
     lock = tmp_path / "bob.lock"
-    for text in (f"{os.getpid()}\n", "1\n", "0", "", "host:12", "-1", "9" * 30):
+    for text in (f"{os.getppid()}\n", "1\n", "0", "", "host:12", "-1", "9" * 30):
         lock.write_text(text)
         with pytest.raises(MailboxLocked), dot_lock(tmp_path / "bob"):
             pass
@@ -204,6 +204,18 @@ def test_stale_lock(tmp_path: Path) -> None:
     lock.write_text(f"{ended_process()}\n")
     with dot_lock(tmp_path / "bob"):
         assert lock.read_text() == f"{os.getpid()}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_of_who_had_our_process_id(tmp_path: Path) -> None:
+    """A lock with our own id that we do not hold is of who died before us; one that we hold is kept."""
+    lock = tmp_path / "bob.lock"
+    lock.write_text(f"{os.getpid()}\n")
+    with dot_lock(tmp_path / "bob"):
+        held = lock.stat().st_ino
+        with pytest.raises(MailboxLocked), dot_lock(tmp_path / "bob"):
+            pass
+        assert lock.stat().st_ino == held
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from smtprecv.policies import on_authenticate
 from smtprecv.protocol import Body, Config, Dialect, MailParameters, Notify, RcptParameters, Reply, Ret, Severity, Xtext
 from smtprecv.queue import run_once
 from smtprecv.relay import TlsMode
-from smtprecv.sasl import External, Identity, Password
+from smtprecv.sasl import External, Identity, Password, ScramKeys
 
 BEN, CARL, DORA = "ben@example.org", "carl@example.org", "dora@example.org"
 LMTP = Config("mx.example", dialect=Dialect.LMTP)
@@ -449,6 +450,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
         (TlsMode.OPPORTUNISTIC, "other.example", False, 250),
         (TlsMode.REQUIRED, "other.example", False, 250),
         (TlsMode.VERIFIED, "mx.example", True, 250),
+        (TlsMode.VERIFIED, "mx.example.", True, 250),
         (TlsMode.VERIFIED, "mx.example", False, 451),
         (TlsMode.VERIFIED, "other.example", True, 451),
     ],
@@ -465,7 +467,10 @@ async def test_tls(
     is_trusted: bool,
     is_implicit: bool,
 ) -> None:
-    """TLS is used where it is to be had; verified only with who is trusted, under the name that was asked for."""
+    """TLS is used where it is to be had; verified only with who is trusted, under the name that was asked for.
+
+    The dot at the end of an absolute name is no part of that (RFC 6066 section 3).
+    """
     memory = Memory()
     context = trusting if is_trusted else None
     smtp = Relay(host, tls=mode, tls_context=context, is_implicit=is_implicit, hostname="us.example")
@@ -482,6 +487,14 @@ async def test_injected(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.te
     async with net(monkeypatch, server):
         (reply,) = await relay(tls=TlsMode.REQUIRED).deliver(attempt(BEN))
     assert str(reply) == "451 4.5.0 the next hop answers what was not asked"
+
+
+async def test_too_early(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    """A reply that stands behind 354 before anything was sent is not taken for one to the message."""
+    server = Scripted({"DATA": "354 go|250 queued"})
+    async with net(monkeypatch, server):
+        (reply,) = await relay().deliver(attempt(BEN))
+    assert (str(reply), server.messages) == ("451 4.5.0 the next hop answers what was not asked", [])
 
 
 @pytest.mark.parametrize("answer", [SILENCE, HANG_UP])
@@ -549,6 +562,33 @@ async def test_auth(
             smtp = Relay("mx.example", tls_context=trusting, credentials=Password("anna", password))
             assert [each.code for each in await smtp.deliver(attempt(BEN))] == [code]
     assert [client.session.identity for client, _, _ in memory.taken] == ["anna"]
+
+
+@dataclass
+class Keys:
+    """A policy that has the keys of passwords, and takes no password."""
+
+    asked: list[str] = field(default_factory=list)
+
+    async def authenticate(self, _client: Client, _credentials: Password | External) -> Identity | Reply:
+        return Reply(535, "no")
+
+    async def scram_keys(self, _client: Client, user: str) -> ScramKeys:
+        self.asked.append(user)
+        return ScramKeys.derive("secret", salt=b"salt", iterations=4096)
+
+
+@pytest.mark.parametrize(("password", "code"), [("secret", 250), ("wrong", 451)])
+async def test_scram(
+    password: str, code: int, monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """Where SCRAM-SHA-256 is offered no password is sent, and a wrong one is nobody's bounce (RFC 7677)."""
+    memory, keys = Memory(), Keys()
+    async with net(monkeypatch, ourselves(memory, keys, CONFIG, server_tls)):
+        smtp = Relay("mx.example", tls_context=trusting, credentials=Password("anna", password))
+        assert [each.code for each in await smtp.deliver(attempt(BEN))] == [code]
+    assert keys.asked == ["anna"]
+    assert [client.session.identity for client, _, _ in memory.taken] == ["anna"] * len(memory.taken)
 
 
 def test_settings() -> None:

@@ -179,6 +179,34 @@ async def test_cancelled(autojump_clock: trio.testing.MockClock) -> None:
     assert scope.cancelled_caught
 
 
+@dataclass
+class Slow:
+    """A delivery that takes long, in a nursery of its own, and fails when that is cancelled if it is told to."""
+
+    fails: bool = False
+
+    async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                if self.fails:
+                    raise OSError
+
+
+@pytest.mark.parametrize(
+    ("fails", "text"), [(False, "451 4.3.2 the attempt was broken off"), (True, "451 4.3.0 local error in delivery")]
+)
+async def test_cancelled_behind_an_answer(text: str, autojump_clock: trio.testing.MockClock, *, fails: bool) -> None:
+    """What one route has answered is kept when the others are cancelled: nobody is served twice for them."""
+    router = Router(Route(Fixed(), "bob@example.com"), Route(Slow(fails)))
+    replies: Sequence[object] = ()
+    with trio.move_on_after(5):
+        replies = await router.deliver(attempt(recipients=(EVE, BOB)))
+    assert [str(reply) for reply in replies] == [text, "250 ok"]
+
+
 # ---------------------------------------------------------------- by name
 
 MODULE = """

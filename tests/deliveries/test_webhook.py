@@ -21,7 +21,7 @@ import trustme
 from tests.deliveries.test_maildir import BOB, EVE, TEXT, attempt
 from tests.deliveries.webserver import HANG, RESET, Answer, Web, web
 
-from smtprecv.deliveries import Format, Webhook, _webhook, verify_signature
+from smtprecv.deliveries import Format, Webhook, _http, _webhook, verify_signature
 from smtprecv.delivery import Attempt, Delivery
 from smtprecv.errors import ConfigError, SpoolError
 from smtprecv.message import Later
@@ -189,7 +189,7 @@ async def test_retry_after(value: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("7", 7), ("0", 0), ("", 0), ("-1", 0), ("soon", 0), ("9" * 400, 86_400), ("Sun, 01 Mar 2020 00:00:00 GMT", 0),
-     ("Sun, 01 Mar 2026 00:01:00", 0)],
+     ("Sun, 01 Mar 2026 00:01:00", 0), (f"1 Jan 2030 00:00:00 +{'9' * 19}", 0)],
 )  # fmt: skip
 def test_wait(text: str, seconds: float) -> None:
     """Retry-After is a number or a date (RFC 9110 section 10.2.3), at most a day; nonsense is none."""
@@ -204,10 +204,42 @@ async def test_redirects() -> None:
         assert str(reply) == "451 4.3.0 the web hook answered 308"
         assert [request.path for request in server.requests] == ["/hook?x=1", "/there?y=2", "/there?y=2"]
         assert len({request.body for request in server.requests}) == 1
-    for location in ("http://127.0.0.2/", "//other.example/", "https://127.0.0.1/"):
-        with web(Answer(307, {"Location": location})) as server:
-            [reply] = await replied(hook(server, redirects=2), attempt())
-            assert (reply.code, len(server.requests)) == (451, 1)
+    here = Answer(307, {"Location": "down/here"}), Answer(307, {"Location": "deeper"})
+    with web(*here) as server:
+        await hook(server, redirects=2).deliver(attempt())
+        # RFC 9110 section 10.2.2: relative to where the request went.
+        assert [request.path for request in server.requests] == ["/hook?x=1", "/down/here", "/down/deeper"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.2/", "//other.example/", "https://127.0.0.1/", "https://[", "//[x]/", "/\u00ff",
+        "/" + "a" * 65_000,
+    ],
+)  # fmt: skip
+async def test_redirects_to_nowhere(location: str) -> None:
+    """A redirect to another origin, or to what is no URL or an endless one, is a status like others."""
+    with web(Answer(307, {"Location": location})) as server:
+        [reply] = await replied(hook(server, redirects=2), attempt())
+    assert (str(reply), len(server.requests)) == ("451 4.3.0 the web hook answered 307", 1)
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+async def test_the_status_says_it_all(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has said 2xx has the message: a text that is cut off, or never comes to its end, changes nothing."""
+    monkeypatch.setattr(_http, "_TEXT_SECONDS", 0.05)
+    with web(Answer(200, {"Content-Length": "100", "Connection": connection}, "taken")) as server:
+        [reply] = await replied(hook(server), attempt())
+        assert (str(reply), len(server.requests)) == ("250 2.0.0 the web hook answered 200 taken", 1)
+
+
+async def test_too_large_for_now() -> None:
+    """A 413 with Retry-After means later (RFC 9110 section 15.5.14)."""
+    with web(Answer(413, {"Retry-After": "60"})) as server:
+        [later] = await hook(server).deliver(attempt())
+    assert isinstance(later, Later)
+    assert later.after == dt.timedelta(seconds=60)
 
 
 async def test_timeouts() -> None:
@@ -272,7 +304,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: Sequence[str]) -> None:
     [
         "127.0.0.1", "::1", "10.1.2.3", "192.168.1.1", "172.16.0.1", "169.254.169.254", "fe80::1", "fd00:ec2::254",
         "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "0.0.0.0", "100.64.0.1", "224.0.0.1", "::",
-        "255.255.255.255", "2002:7f00:1::", "ff02::1",
+        "255.255.255.255", "2002:7f00:1::", "ff02::1", "::7f00:1", "::ffff:0:a00:1", "fec0::1",
     ],
 )  # fmt: skip
 async def test_no_private_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

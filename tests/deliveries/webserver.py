@@ -85,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.fields.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.text.encode())))
+        if "Content-Length" not in answer.fields:
+            self.send_header("Content-Length", str(len(answer.text.encode())))
         self.end_headers()
         self.wfile.write(answer.text.encode())
 

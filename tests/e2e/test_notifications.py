@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import smtplib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.e2e.peers.postfix import Postfix
 from tests.e2e.served import Served
+from tests.test_dsn import CASES, reported, whole
 
 from smtprecv.dsn import Action, Notification, Outcome, Survey, notification
 from smtprecv.message import Client, QueueId, SessionId
@@ -72,6 +74,22 @@ def test_postfix_takes_reports(served: Served, open_folder: Path) -> None:
     The envelope says what each of them needs (RFC 3461 section 6.1, RFC 6533 section 4.4).
     """
     reports = [about(number, *message) for number, message in enumerate(MESSAGES)]
+    stored = passed_on(reports, served, open_folder)
+    assert all(octets.startswith(b"Return-Path: <>\n") for octets in stored)
+    sent = {octets.replace(b"\r\n", b"\n") for _, octets in reports}
+    assert {octets[octets.index(b"\nDate: ") + 1 :] for octets in stored} == sent
+
+
+def test_postfix_takes_what_is_said_of_each_recipient(served: Served, open_folder: Path) -> None:
+    """Whatever a report says of a recipient, Postfix takes it and passes it on as it was."""
+    reports = [(made, whole(made)) for made in (reported([each.outcome]) for each in CASES.values())]
+    stored = passed_on(reports, served, open_folder)
+    sent = sorted(octets.replace(b"\r\n", b"\n") for _, octets in reports)
+    assert sorted(octets[octets.index(b"\nDate: ") + 1 :] for octets in stored) == sent
+
+
+def passed_on(reports: Sequence[tuple[Notification, bytes]], served: Served, open_folder: Path) -> Sequence[bytes]:
+    """Send reports through Postfix, and give what has arrived."""
     with Postfix(open_folder / "postfix", f"smtp:[{served.host}]:{served.port}") as postfix:
         with smtplib.SMTP(postfix.host, postfix.port) as client:
             for made, octets in reports:
@@ -82,7 +100,4 @@ def test_postfix_takes_reports(served: Served, open_folder: Path) -> None:
                 client.sendmail("", [str(made.envelope.recipients[0])], octets, options)
         files = served.await_files(len(reports))
         postfix.await_empty_queue()
-    stored = [file.read_bytes() for file in files]
-    assert all(octets.startswith(b"Return-Path: <>\n") for octets in stored)
-    sent = {octets.replace(b"\r\n", b"\n") for _, octets in reports}
-    assert {octets[octets.index(b"\nDate: ") + 1 :] for octets in stored} == sent
+    return [file.read_bytes() for file in files]

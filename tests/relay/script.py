@@ -15,7 +15,7 @@ from smtprecv.protocol import (
     parse_forward_path,
     parse_reverse_path,
 )
-from smtprecv.relay import Exchange, Handover, Handshake, NextHop, ReplyReader, Say, SendMail
+from smtprecv.relay import Compute, Exchange, Handover, Handshake, NextHop, ReplyReader, Say, SendMail
 
 T = TypeVar("T")
 
@@ -51,15 +51,18 @@ def reply(text: str) -> Reply:
 
 
 def play(
-    exchange: Exchange[T], answers: Mapping[str, str | Sequence[str]], default: str = "250 ok"
+    exchange: Exchange[T],
+    answers: Mapping[str, str | Sequence[str]],
+    default: str = "250 ok",
+    said: list[str] | None = None,
 ) -> tuple[list[str], T]:
     """Lead an exchange to its end; give what it asked for, and what it returned.
 
     ``answers``: for the beginning of a command the reply to it, or the replies to it in turn. What is sent in one
     step stands in one string, its commands divided by ``|``. ``<message>`` is the message, ``<tls>`` the handshake,
-    ``<greeting>`` the wait for it.
+    ``<greeting>`` the wait for it. ``said``: a list that has it also where the exchange fails.
     """
-    said: list[str] = []
+    said = [] if said is None else said
     left = {key: [value] if isinstance(value, str) else list(value) for key, value in answers.items()}
 
     def answer(command: str) -> Reply:
@@ -80,6 +83,10 @@ def play(
                     commands = ["<tls>"]
                 case SendMail(_, due):
                     commands = ["<message>"] * due
+                case Compute(work):
+                    work()
+                    step = exchange.send([])
+                    continue
             said.append("|".join(commands))
             step = exchange.send([answer(command) for command in commands])
     except StopIteration as stop:

@@ -18,15 +18,31 @@ MAYBE = replace(CLEAR, tls=TlsMode.OPPORTUNISTIC)
 NEEDED = replace(CLEAR, tls=TlsMode.REQUIRED)
 VERIFIED = replace(CLEAR, tls=TlsMode.VERIFIED)
 LOGGED_IN = replace(VERIFIED, credentials=Password("anna", "secret"))
+NONCE = "rOprNGfwEbeRWgbNEkqO"
 HELLO = "EHLO us.example"
 OFFERS_TLS = "250-mx.example|250-SIZE 10|250 STARTTLS"
 OFFERS_AUTH = "250-mx.example|250 AUTH LOGIN PLAIN"
+OFFERS_SCRAM = "250-mx.example|250 AUTH PLAIN SCRAM-SHA-256"
+# The exchange of RFC 7677 section 3, in Base64.
+PENCIL = replace(VERIFIED, credentials=Password("user", "pencil"))
+CLIENT_FIRST = "biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8="
+SERVER_FIRST = (
+    "334 cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxp"
+    "PTQwOTY="
+)
+CLIENT_FINAL = (
+    "Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0"
+    "YWc5empmTUhnc3FtbWl6N0FuZFZRPQ=="
+)
+SERVER_FINAL = "334 dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ=="
 OFFERS_LOGIN = "250-mx.example|250 AUTH=LOGIN"
 
 
 def lead(terms: Terms, answers: Mapping[str, str | Sequence[str]]) -> tuple[list[str], NextHop]:
     """Open a session."""
-    return play(opening(terms), {"<greeting>": "220 mx.example", "<tls>": "220 TLS", "STARTTLS": "220 go", **answers})
+    return play(
+        opening(terms, NONCE), {"<greeting>": "220 mx.example", "<tls>": "220 TLS", "STARTTLS": "220 go", **answers}
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,6 +59,16 @@ def lead(terms: Terms, answers: Mapping[str, str | Sequence[str]]) -> tuple[list
             LOGGED_IN,
             {"EHLO": [OFFERS_TLS, OFFERS_AUTH], "AUTH": "235 you"},
             [HELLO, "STARTTLS", "<tls>", HELLO, "AUTH PLAIN AGFubmEAc2VjcmV0"],
+        ),
+        (
+            PENCIL,
+            {
+                "EHLO": [OFFERS_TLS, OFFERS_SCRAM],
+                "AUTH": SERVER_FIRST,
+                CLIENT_FINAL: SERVER_FINAL,
+                "": "235 you",
+            },
+            [HELLO, "STARTTLS", "<tls>", HELLO, f"AUTH SCRAM-SHA-256 {CLIENT_FIRST}", CLIENT_FINAL, ""],
         ),
         (
             replace(LOGGED_IN, tls=TlsMode.NONE),
@@ -83,7 +109,7 @@ def test_known(terms: Terms, *, is_verified: bool) -> None:
         (VERIFIED, {"EHLO": OFFERS_TLS, "STARTTLS": "454 4.7.0 not now"}, True, "454 4.7.0 not now"),
         (MAYBE, {"EHLO": OFFERS_TLS, "<tls>": "451 4.7.5 no TLS"}, True, "451 4.7.5 no TLS"),
         (replace(NEEDED, is_implicit=True), {"<tls>": "451 4.7.5 no TLS"}, True, "451 4.7.5 no TLS"),
-        (LOGGED_IN, {"EHLO": OFFERS_TLS}, False, "451 4.7.4 the next hop offers none of PLAIN, LOGIN"),
+        (LOGGED_IN, {"EHLO": OFFERS_TLS}, False, "451 4.7.4 the next hop offers none of SCRAM-SHA-256, PLAIN, LOGIN"),
         (
             LOGGED_IN,
             {"EHLO": [OFFERS_TLS, OFFERS_AUTH], "AUTH": "535 5.7.8 no"},
@@ -100,6 +126,35 @@ def test_failed(terms: Terms, answers: Mapping[str, str | Sequence[str]], text: 
         lead(terms, answers)
     assert (str(caught.value.reply), caught.value.is_tls) == (text, is_tls)
     assert caught.value.reply.severity is Severity.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("answers", "last", "text"),
+    [
+        ({"AUTH": "535 5.7.8 no"}, "AUTH", "451 4.7.8 the reply to AUTH was 535 5.7.8 no"),
+        ({"AUTH": "334 !"}, "*", "451 4.7.0 AUTH by SCRAM-SHA-256: "),
+        ({"AUTH": "334 \u00fc"}, "*", "451 4.7.0 AUTH by SCRAM-SHA-256: "),
+        ({"AUTH": "334"}, "*", "451 4.7.0 AUTH by SCRAM-SHA-256: the answer is none to SCRAM-SHA-256"),
+        ({"AUTH": SERVER_FIRST, "Yz1": "535 no"}, "Yz1", "451 the reply to AUTH was 535 no"),
+        # RFC 5802 section 5: a server that does not sign has not shown that it knows the password.
+        ({"AUTH": SERVER_FIRST, "Yz1": "235 you"}, "Yz1", "451 the reply to AUTH was 235 you"),
+        (
+            {"AUTH": SERVER_FIRST, "Yz1": "334 dj1h"},
+            "*",
+            "451 4.7.0 AUTH by SCRAM-SHA-256: the signature is not that of a server that knows our password",
+        ),
+        ({"AUTH": SERVER_FIRST, "Yz1": SERVER_FINAL, "": "535 no"}, "", "451 the reply to AUTH was 535 no"),
+    ],
+)
+def test_scram_failed(answers: Mapping[str, str], last: str, text: str) -> None:
+    """SCRAM ends where either side has not shown what it must; nothing weaker is tried behind it."""
+    said: list[str] = []
+    told = {"<greeting>": "220 mx", "<tls>": "220 TLS", "STARTTLS": "220 go", "EHLO": [OFFERS_TLS, OFFERS_SCRAM]}
+    with pytest.raises(SessionFailed) as caught:
+        play(opening(PENCIL, NONCE), {**told, **answers}, said=said)
+    assert str(caught.value.reply).startswith(text)
+    assert said[-1].startswith(last)
+    assert "AUTH PLAIN" not in " ".join(said)
 
 
 def test_offers() -> None:

@@ -13,7 +13,10 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import final
+from typing import Final, final
+
+_ours: Final[set[int]] = set()
+"""The inodes of the locks that this process has, or is about to take."""
 
 
 @final
@@ -29,18 +32,23 @@ def dot_lock(mailbox: Path) -> Generator[None, None, None]:
     mine = mailbox.with_name(f".{mailbox.name}.{os.getpid()}.{threading.get_ident()}")
     mine.unlink(missing_ok=True)
     fd = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    inode = os.fstat(fd).st_ino
+    _ours.add(inode)
     try:
         try:
             os.write(fd, b"%d\n" % os.getpid())
         finally:
             os.close(fd)
-        _take(lock, mine)
+        try:
+            _take(lock, mine)
+        finally:
+            mine.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
     finally:
-        mine.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+        _ours.discard(inode)
 
 
 def lock_file(fd: int) -> None:
@@ -72,7 +80,8 @@ def _break_stale(lock: Path) -> None:
     try:
         # Two that find the same lock stale must not break each other's new one.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_dead(os.read(fd, 32)) and lock.stat().st_ino == os.fstat(fd).st_ino:
+        inode = os.fstat(fd).st_ino
+        if _is_dead(os.read(fd, 32), inode) and lock.stat().st_ino == inode:
             lock.unlink()
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -80,10 +89,13 @@ def _break_stale(lock: Path) -> None:
         os.close(fd)
 
 
-def _is_dead(octets: bytes) -> bool:
+def _is_dead(octets: bytes, inode: int) -> bool:
     """Say whether these octets name a process that does not live; 0, or nothing, names none."""
     with contextlib.suppress(ValueError, OverflowError, PermissionError):
         pid = int(octets)
+        if pid == os.getpid():
+            # In a container a process has the id of the one that died before it.
+            return inode not in _ours
         if pid > 0:
             try:
                 os.kill(pid, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, final
@@ -23,8 +23,14 @@ from smtprecv.errors import ConfigError
 from smtprecv.server import Networks
 
 _TEXT_SIZE: Final = 4096
-_NAT64: Final = Networks.of("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")
-"""Where IPv6 stands for IPv4, perhaps for an address that is not to be reached."""
+_TEXT_SECONDS: Final = 2.0
+"""Seconds that the text of a response may take, which nothing hangs on."""
+_NOT_PUBLIC: Final = Networks.of(
+    # Where IPv6 stands for IPv4, perhaps for an address that is not to be reached.
+    *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96", "::ffff:0:0:0/96"),
+    "fec0::/10",  # site-local once, and still so in some places
+)
+"""What Python takes for global, and may lead into a private network."""
 
 
 class HttpError(NetworkError):
@@ -161,7 +167,7 @@ class HttpClient:
             return True
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         known = mapped or address
-        is_public = known.is_global and not known.is_multicast and known not in _NAT64
+        is_public = known.is_global and not known.is_multicast and known not in _NOT_PUBLIC
         # Without TLS nobody knows who answers, so it is for the networks that were allowed.
         return is_public and self.url.scheme == "https"
 
@@ -170,12 +176,12 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 
 async def _respond(client: httpx2.AsyncClient, request: httpx2.Request) -> HttpResponse:
-    """Send a request, and read no more of the response than is told."""
+    """Send a request, and read no more of the response than is told; its text may stop anywhere."""
     response = await client.send(request, stream=True, follow_redirects=False)
     text = b""
     try:
         # To leave the loop at its head would leave generators open in httpx2; a cancellation goes through them all.
-        with trio.CancelScope() as scope:
+        with suppress(httpx2.HTTPError), trio.move_on_after(_TEXT_SECONDS) as scope:
             async for octets in response.aiter_raw():
                 text += octets[: _TEXT_SIZE - len(text)]
                 if len(text) >= _TEXT_SIZE:

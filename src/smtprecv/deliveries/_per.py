@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
-from smtprecv.protocol import Recipient
+import trio
+
+from smtprecv.deliveries._trouble import BROKEN_OFF
+from smtprecv.protocol import Recipient, Reply
 
 _A = TypeVar("_A")
 
@@ -15,11 +18,19 @@ Per: TypeAlias = Literal["recipient", "message"]
 
 async def ask(
     per: Per, recipients: Sequence[Recipient], one: Callable[[Sequence[Recipient]], Awaitable[_A]]
-) -> Sequence[_A]:
-    """Give one answer for each recipient, in order; those that stand there twice are asked for once."""
+) -> Sequence[_A | Reply]:
+    """Give one answer for each recipient, in order; those that stand there twice are asked for once.
+
+    Cancellation after the first answer ends the asking, and what was answered stays: the others are put off.
+    """
     distinct = list(dict.fromkeys(recipients))
     parties = [distinct] if per == "message" else [[recipient] for recipient in distinct]
-    replies: dict[Recipient, _A] = {}
-    for party in parties:
-        replies |= dict.fromkeys(party, await one(party))
-    return [replies[recipient] for recipient in recipients]
+    answers: dict[Recipient, _A] = {}
+    try:
+        for party in parties:
+            answers |= dict.fromkeys(party, await one(party))
+    except* trio.Cancelled:
+        pass
+    if not answers:
+        await trio.lowlevel.checkpoint_if_cancelled()
+    return [answers.get(recipient, BROKEN_OFF) for recipient in recipients]

@@ -72,6 +72,8 @@ class Program:
                 nursery.start_soon(self._read, process.stdout)
                 status = await process.wait()
                 self._is_reaped = True
+                # How it has ended is known: no cancellation may lose that now.
+                nursery.cancel_scope.shield = True
                 nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS
         finally:
             with trio.CancelScope(shield=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import secrets
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -18,6 +19,7 @@ from typing import Final, final
 import trio
 
 from smtprecv.deliveries._pool import Pool
+from smtprecv.deliveries._trouble import BROKEN_OFF
 from smtprecv.deliveries._wire import RelayTimeouts, Wire
 from smtprecv.delivery import Attempt
 from smtprecv.errors import ConfigError, SpoolError
@@ -41,7 +43,6 @@ from smtprecv.trace import divider, received_field
 
 _FULL_NAME: Final = re.compile(r"([A-Za-z0-9_-]{1,63}\.)+[A-Za-z][A-Za-z0-9-]{0,62}\.?")
 """A domain name of several labels, the last of which is not a number: no address."""
-_CANCELLED: Final = Reply(451, "the attempt was broken off", EnhancedStatus(4, 3, 2))
 
 
 @final
@@ -123,7 +124,7 @@ class Relay:
             except trio.Cancelled:
                 if not any(reply.is_ok for reply in replies):
                     raise
-                rest = _CANCELLED
+                rest = BROKEN_OFF
             else:
                 return replies
         return [*replies, *[rest] * (len(attempt.recipients) - len(replies))]
@@ -183,8 +184,9 @@ class Relay:
         wire = Wire(await self._stream(deadline), self._timeouts)
         try:
             wire.begin(deadline)
-            wire.use_tls(self._contexts.get(terms.tls), str(self._host))
-            wire.next_hop = await wire.lead(opening(terms))
+            # RFC 6066 section 3: the name in TLS has no dot at its end, and no certificate has.
+            wire.use_tls(self._contexts.get(terms.tls), str(self._host).removesuffix("."))
+            wire.next_hop = await wire.lead(opening(terms, secrets.token_urlsafe(18)))
         except SessionFailed as failure:
             await wire.quit()
             if failure.is_tls and terms != self._terms:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
+from smtprecv.deliveries._trouble import BROKEN_OFF
 from smtprecv.delivery import Attempt, Delivery, DeliveryCheck, DeliveryDestination, DeliveryReports
 from smtprecv.errors import ConfigError
 from smtprecv.message import DeliveryAnswer
@@ -64,7 +65,8 @@ class Router:
     Each delivery sees an attempt of its own, with its recipients for the pending ones and a note for itself: it is
     kept by the route's place, so keep the order of routes while notes are in use. An exception, or replies that are not
     as many as the recipients, counts as 451 for the route's own recipients, and is logged; if there is no
-    other route in the attempt it is raised. Who has no route waits: 451 4.4.4. Cancellation reaches all of them.
+    other route in the attempt it is raised. Who has no route waits: 451 4.4.4. Cancellation reaches all of them; if a
+    route had answered before, its answers stay, and the recipients of the others are put off.
     """
 
     def __init__(self, *routes: Route) -> None:
@@ -86,6 +88,8 @@ class Router:
                 async with trio.open_nursery() as nursery:
                     for part in parts:
                         nursery.start_soon(part.deliver_alone)
+                if not any(part.has_answered for part in parts):
+                    await trio.lowlevel.checkpoint_if_cancelled()
         finally:
             _save(attempt, notes, parts)
         found = {index: outcome for part in parts for index, outcome in part.outcomes.items()}
@@ -133,6 +137,7 @@ class _Part:
     before: _Notes
     outcomes: Mapping[int, DeliveryAnswer] = field(default_factory=dict[int, DeliveryAnswer])
     notebook: Notebook = field(default_factory=Notebook)
+    has_answered: bool = True
 
     async def deliver(self) -> None:
         self.notebook = Notebook(self._note(), self.attempt.queue_id)
@@ -146,11 +151,19 @@ class _Part:
 
     async def deliver_alone(self) -> None:
         try:
-            await self.deliver()
+            await self._deliver_in_time()
         # A delivery is the user's code: whatever it raises must not count for the recipients of other routes.
         except Exception:
             _log.exception("%s: the delivery of a route raised", self.attempt.queue_id)
             self.outcomes = dict.fromkeys(self.group, _LOCAL_ERROR)
+
+    async def _deliver_in_time(self) -> None:
+        """Deliver, or be cancelled and say so: what others have answered must not be lost with this one."""
+        try:
+            await self.deliver()
+        except* trio.Cancelled:
+            self.outcomes = dict.fromkeys(self.group, BROKEN_OFF)
+            self.has_answered = False
 
     def _note(self) -> Note | None:
         match self.before.notes.get(str(self.place)):

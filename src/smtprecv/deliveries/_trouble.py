@@ -14,6 +14,9 @@ class NetworkError(OSError):
     """Nobody answered; the text says why."""
 
 
+BROKEN_OFF: Final = Reply(451, "the attempt was broken off", EnhancedStatus(4, 3, 2))
+"""What those have who were not served when an attempt was cancelled that had served others."""
+
 _STATUSES: Final[Mapping[int | None, tuple[int, EnhancedStatus]]] = {
     errno.ENOSPC: (452, EnhancedStatus(4, 3, 1)),
     errno.EDQUOT: (452, EnhancedStatus(4, 2, 2)),

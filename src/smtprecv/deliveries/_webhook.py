@@ -54,8 +54,13 @@ NEVER: Final[Mapping[int, Reply]] = {
 }
 """Those with a reply of their own."""
 
+_LATER_IF_TOLD: Final = frozenset({413})
+"""Those that mean later with a Retry-After (RFC 9110 section 15.5.14), and never without."""
+
 _LONGEST_WAIT: Final = 86_400.0
 _TEXT_SIZE: Final = 200
+_PATH_SIZE: Final = 8192
+"""Octets of a path that a redirect may lead to."""
 _TIMED_OUT: Final = Reply(451, "the web hook took too long", EnhancedStatus(4, 4, 2))
 _PUBLIC: Final = Networks()
 
@@ -75,9 +80,9 @@ class Webhook:
     trusts. ConfigError for settings that cannot be meant, and without httpx2 (``smtprecv[webhook]``).
 
     Each request has an ``Idempotency-Key``, the same for the same message and recipients in every attempt. Replies:
-    250 for 2xx; 451 for 5xx, 3xx, ``LATER``, timeouts and whatever goes wrong on the way (4.4.z where nobody answered);
-    554 for other 4xx, or as ``NEVER`` has it. ``Retry-After`` is obeyed, up to a day: until then nothing is sent, and
-    the answer is ``Later``, which says for how long.
+    250 for 2xx, whatever becomes of its text; 451 for 5xx, 3xx, ``LATER``, timeouts and whatever goes wrong on the way
+    (4.4.z where nobody answered); 554 for other 4xx, or as ``NEVER`` has it. ``Retry-After`` is obeyed, up to a day:
+    until then nothing is sent, and the answer is ``Later``, which says for how long.
     """
 
     def __init__(
@@ -152,10 +157,12 @@ class Webhook:
         payload = PAYLOADS[self._format](copy, attempt.message, facts(attempt.entry, recipients))
         fields = await self._fields(payload, attempt.key(*recipients))
         response = await self._client.post(fields, payload.pieces(), None)
+        url = self._url
         for _ in range(self._redirects):
-            path = _redirected(self._url, response)
+            path = _redirected(url, response)
             if path is None:
                 break
+            url = urljoin(url, path)  # RFC 9110 section 10.2.2
             response = await self._client.post(fields, payload.pieces(), path)
         return response
 
@@ -184,9 +191,10 @@ class Webhook:
         text = "".join(c if c.isprintable() else "?" for c in f"the web hook answered {status} {said}".strip())
         if 200 <= status < 300:
             return Reply(250, text, EnhancedStatus(2, 0, 0))
-        if 400 <= status < 500 and status not in LATER:
-            return NEVER.get(status) or Reply(554, text, EnhancedStatus(5, 3, 0))
         wait = _wait(response.fields.get("retry-after", ""), self._now())
+        is_later = status in LATER or (status in _LATER_IF_TOLD and wait > 0)
+        if 400 <= status < 500 and not is_later:
+            return NEVER.get(status) or Reply(554, text, EnhancedStatus(5, 3, 0))
         if wait <= 0:
             return Reply(451, text, EnhancedStatus(4, 3, 0))
         self._quiet_until = trio.current_time() + wait
@@ -198,10 +206,13 @@ def _redirected(url: str, response: HttpResponse) -> str | None:
     """Give the path and query that a request is to be repeated at; None for anything else, or another origin."""
     if response.status not in (307, 308):
         return None
-    here, there = urlsplit(url), urlsplit(urljoin(url, response.fields.get("location", "")))
-    if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+    try:
+        here, there = urlsplit(url), urlsplit(urljoin(url, response.fields.get("location", "")))
+    except ValueError:
         return None
-    return f"{there.path or '/'}{'?' if there.query else ''}{there.query}"
+    path = f"{there.path or '/'}{'?' if there.query else ''}{there.query}"
+    is_here = (there.scheme, there.netloc) == (here.scheme, here.netloc)
+    return path if is_here and path.isascii() and len(path) <= _PATH_SIZE else None
 
 
 def _wait(text: str, now: dt.datetime) -> float:
@@ -210,7 +221,7 @@ def _wait(text: str, now: dt.datetime) -> float:
         return min(float(text), _LONGEST_WAIT)
     try:
         wait = (parsedate_to_datetime(text) - now).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0
     return min(max(wait, 0), _LONGEST_WAIT)
 

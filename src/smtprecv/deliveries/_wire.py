@@ -20,6 +20,7 @@ from smtprecv.relay import (
     NOT_A_REPLY,
     OUT_OF_STEP,
     BareLineEnd,
+    Compute,
     DotStuffer,
     Exchange,
     Handshake,
@@ -120,6 +121,9 @@ class Wire:
                     replies = await self._say(step)
                 case Handshake():
                     replies = [await self._handshake()]
+                case Compute(work):
+                    await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+                    replies = ()
                 case SendMail():
                     replies = await self._send_mail(step, source)
 
@@ -230,6 +234,10 @@ class Wire:
     async def _send_mail(self, step: SendMail, source: Source | None) -> Sequence[Reply]:
         """Send the message, and give the replies to it. One that can't be read to its end is never ended."""
         assert source is not None, "an exchange that sends mail was given none"
+        if not self.is_quiet:
+            # A reply that came before there was a message is no reply to it.
+            self._lose(OUT_OF_STEP)
+            return [self._stand_in()] * step.due
         send = self._send_chunks if step.is_chunked else self._send_data
         try:
             async with source() as pieces:

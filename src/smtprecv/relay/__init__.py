@@ -10,7 +10,7 @@ from smtprecv.relay._maildata import BareLineEnd, DotStuffer, bdat
 from smtprecv.relay._nexthop import NextHop
 from smtprecv.relay._opening import Terms, TlsMode, opening
 from smtprecv.relay._replyreader import NOT_A_REPLY, ReplyReader
-from smtprecv.relay._step import OUT_OF_STEP, Exchange, Handshake, Phase, Say, SendMail, SessionFailed, Step
+from smtprecv.relay._step import OUT_OF_STEP, Compute, Exchange, Handshake, Phase, Say, SendMail, SessionFailed, Step
 from smtprecv.relay._transaction import transaction
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "OUT_OF_STEP",
     "REFUSALS",
     "BareLineEnd",
+    "Compute",
     "DotStuffer",
     "Exchange",
     "Handover",

@@ -6,7 +6,7 @@ refuse, is tried again with every message until somebody mends it.
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,8 +14,8 @@ from typing import Final, final
 
 from smtprecv.protocol import Dialect, EnhancedStatus, Reply, Severity
 from smtprecv.relay._nexthop import NextHop, offers_in
-from smtprecv.relay._step import Exchange, Handshake, Phase, Say, SessionFailed
-from smtprecv.sasl import Password
+from smtprecv.relay._step import Compute, Exchange, Handshake, Phase, Say, SessionFailed
+from smtprecv.sasl import Password, ScramClient
 
 
 @final
@@ -50,8 +50,11 @@ class Terms:
     is_local: bool = False
 
 
-def opening(terms: Terms) -> Exchange[NextHop]:
-    """Come to where mail may be sent; SessionFailed if that can't be."""
+def opening(terms: Terms, nonce: str) -> Exchange[NextHop]:
+    """Come to where mail may be sent; SessionFailed if that can't be.
+
+    ``nonce``: for SCRAM, fresh and not to be guessed, printable ASCII without a comma.
+    """
     if terms.is_implicit:
         yield from _handshake()
     _demand(Phase.GREETING, (yield Say(b"", 1, Phase.GREETING)))
@@ -64,7 +67,7 @@ def opening(terms: Terms) -> Exchange[NextHop]:
             offers = yield from _hello(terms)
     next_hop = NextHop(terms.dialect, offers, is_secure and terms.tls is TlsMode.VERIFIED, terms.is_local)
     if terms.credentials is not None:
-        yield from _auth(next_hop, terms.credentials)
+        yield from _auth(next_hop, terms.credentials, nonce)
     return next_hop
 
 
@@ -104,31 +107,61 @@ def _handshake() -> Exchange[None]:
         raise SessionFailed(reply, is_tls=True)
 
 
-def _auth(next_hop: NextHop, credentials: Password) -> Exchange[None]:
+def _auth(next_hop: NextHop, credentials: Password, nonce: str) -> Exchange[None]:
     mechanism = next((name for name in _MECHANISMS if name in next_hop.mechanisms), None)
     if mechanism is None:
         text = f"the next hop offers none of {', '.join(_MECHANISMS)}"
         raise SessionFailed(Reply(451, text, EnhancedStatus(4, 7, 4)))
-    *others, last = _MECHANISMS[mechanism](credentials)
-    for octets in others:
-        (reply,) = yield Say(octets + b"\r\n", 1, Phase.AUTH)
-        if reply.severity is not Severity.INTERMEDIATE:
-            raise SessionFailed(_transient(Phase.AUTH, reply))
-    _demand(Phase.AUTH, (yield Say(last + b"\r\n", 1, Phase.AUTH)))
+    yield from _MECHANISMS[mechanism](credentials, nonce)
 
 
-def _plain(credentials: Password) -> Sequence[bytes]:
-    """Give the line of PLAIN (RFC 4616 section 2)."""
+def _scram(credentials: Password, nonce: str) -> Exchange[None]:
+    """Show that we know the password, which is not sent, and see that the next hop does (RFC 5802 section 5)."""
+    try:
+        client = ScramClient(credentials, nonce=nonce)
+        client.read((yield from _challenged(b"AUTH SCRAM-SHA-256 " + b64encode(client.first))))
+        yield Compute(client.derive)
+        client.verify((yield from _challenged(b64encode(client.final()))))
+    except ValueError as error:
+        # RFC 4954 section 4: so a client breaks off an exchange.
+        yield Say(b"*\r\n", 1, Phase.AUTH)
+        raise SessionFailed(Reply(451, f"AUTH by SCRAM-SHA-256: {error}", EnhancedStatus(4, 7, 0))) from None
+    _demand(Phase.AUTH, (yield Say(b"\r\n", 1, Phase.AUTH)))
+
+
+def _plain(credentials: Password, _nonce: str) -> Exchange[None]:
+    """Send the line of PLAIN (RFC 4616 section 2)."""
     words = (credentials.authorization, credentials.user, credentials.password)
-    return [b"AUTH PLAIN " + b64encode("\0".join(words).encode())]
+    line = b"AUTH PLAIN " + b64encode("\0".join(words).encode())
+    _demand(Phase.AUTH, (yield Say(line + b"\r\n", 1, Phase.AUTH)))
 
 
-def _login(credentials: Password) -> Sequence[bytes]:
-    """Give the lines of LOGIN, which no RFC describes."""
-    return [b"AUTH LOGIN", b64encode(credentials.user.encode()), b64encode(credentials.password.encode())]
+def _login(credentials: Password, _nonce: str) -> Exchange[None]:
+    """Send the lines of LOGIN, which no RFC describes."""
+    for line in (b"AUTH LOGIN", b64encode(credentials.user.encode())):
+        yield from _prompted(line)
+    _demand(Phase.AUTH, (yield Say(b64encode(credentials.password.encode()) + b"\r\n", 1, Phase.AUTH)))
 
 
-_MECHANISMS: Final[Mapping[str, Callable[[Password], Sequence[bytes]]]] = {"PLAIN": _plain, "LOGIN": _login}
+def _prompted(line: bytes) -> Exchange[str]:
+    """Send a line of AUTH that has to be answered by 334, and give what stands behind that."""
+    (reply,) = yield Say(line + b"\r\n", 1, Phase.AUTH)
+    if reply.severity is not Severity.INTERMEDIATE:
+        raise SessionFailed(_transient(Phase.AUTH, reply))
+    return reply.text
+
+
+def _challenged(line: bytes) -> Exchange[bytes]:
+    """Do the same, and give the challenge; ValueError if it is none."""
+    return b64decode((yield from _prompted(line)), validate=True)
+
+
+_MECHANISMS: Final[Mapping[str, Callable[[Password, str], Exchange[None]]]] = {
+    "SCRAM-SHA-256": _scram,
+    "PLAIN": _plain,
+    "LOGIN": _login,
+}
+"""Ways to log in, the one that is liked best first."""
 
 
 def _demand(phase: Phase, replies: Sequence[Reply]) -> None:

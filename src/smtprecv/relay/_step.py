@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias, TypeVar, final
@@ -57,7 +57,15 @@ class SendMail:
     due: int
 
 
-Step: TypeAlias = Say | Handshake | SendMail
+@final
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Do this work, which takes long, where nobody else waits for it; no reply is due."""
+
+    work: Callable[[], None]
+
+
+Step: TypeAlias = Say | Handshake | SendMail | Compute
 """What an exchange may ask for."""
 
 Exchange: TypeAlias = Generator[Step, Sequence[Reply], T]

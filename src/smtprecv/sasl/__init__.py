@@ -20,7 +20,7 @@ from smtprecv.sasl._identity import (
 )
 from smtprecv.sasl._mechanism import Claim, Exchange, Mechanism, advance, external, login, mechanisms, plain
 from smtprecv.sasl._saslprep import saslprep
-from smtprecv.sasl._scram import ITERATIONS, SALT_SIZE, ScramKeys, ScramStart, scram_sha_256
+from smtprecv.sasl._scram import ITERATIONS, SALT_SIZE, ScramClient, ScramKeys, ScramStart, scram_sha_256
 
 __all__ = [
     "CREDENTIALS_INVALID",
@@ -35,6 +35,7 @@ __all__ = [
     "Mechanism",
     "Password",
     "SaslError",
+    "ScramClient",
     "ScramKeys",
     "ScramStart",
     "advance",

@@ -1,7 +1,8 @@
-"""SCRAM-SHA-256 (RFC 5802, RFC 7677 section 3), the server's side, without channel binding.
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677 section 3), without channel binding: the server's side, and the client's.
 
-In two steps, because between them somebody must look for the user's keys: ``scram_sha_256`` ends when the client has
-named itself, and ``ScramStart.proceed`` is the rest. Its one rule: a user who is not there is answered like one who is.
+The server's is in two steps, because between them somebody must look for the user's keys: ``scram_sha_256`` ends when
+the client has named itself, and ``ScramStart.proceed`` is the rest. Its one rule: a user who is not there is answered
+like one who is. The client's (``ScramClient``) is cut where it has to toil.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Final, Self, final
 
-from smtprecv.sasl._identity import CREDENTIALS_INVALID, MALFORMED_RESPONSE, Identity, SaslError, name_in, text_in
+from smtprecv.sasl._identity import (
+    CREDENTIALS_INVALID,
+    MALFORMED_RESPONSE,
+    Identity,
+    Password,
+    SaslError,
+    name_in,
+    text_in,
+)
 from smtprecv.sasl._saslprep import saslprep
 
 ITERATIONS: Final = 65_536
@@ -24,6 +33,8 @@ More is refused by clients with Cyrus SASL, Postfix among them: a bound of their
 """
 _LEAST_ITERATIONS: Final = 4096
 _MOST_ITERATIONS: Final = 10_000_000
+_MOST_OF_OTHERS: Final = 1_000_000
+"""Iterations that another server may ask of us: about half a second."""
 
 SALT_SIZE: Final = 16
 """Octets of salt of a new password."""
@@ -133,6 +144,67 @@ def scram_sha_256() -> Generator[bytes, bytes, ScramStart]:
     )
 
 
+@final
+class ScramClient:
+    """The client's side: ``first`` is said, ``read`` takes the answer, ``derive`` toils, ``final`` is said, ``verify``.
+
+    ValueError for a name or a password that SASLprep does not allow. ``nonce``: as for ``ScramStart.proceed``.
+    """
+
+    def __init__(self, credentials: Password, *, nonce: str) -> None:
+        """Begin."""
+        name = credentials.authorization and f"a={_written(credentials.authorization)}"
+        self._header: Final = f"n,{name},"
+        self._first_bare: Final = f"n={_written(credentials.user)},r={nonce}"
+        self._password: Final = saslprep(credentials.password).encode()
+        self._nonce: Final = nonce
+        self._server_first = ""
+        self._nonces = ""
+        self._salt = b""
+        self._iterations = 0
+        self._salted = b""
+        self._message = b""
+
+    @property
+    def first(self) -> bytes:
+        """The first message."""
+        return f"{self._header}{self._first_bare}".encode()
+
+    def read(self, challenge: bytes) -> None:
+        """Take the server's first message; ValueError if it is none, not to ours, or asks for too little or too much.
+
+        Few iterations would make the password cheap to guess for who asks for them (RFC 7677 section 4).
+        """
+        found = _SERVER_FIRST.fullmatch(challenge.decode())
+        if found is None or not found["nonce"].startswith(self._nonce) or found["nonce"] == self._nonce:
+            msg = "the answer is none to SCRAM-SHA-256"
+            raise ValueError(msg)
+        self._iterations = int(found["iterations"])
+        if not _LEAST_ITERATIONS <= self._iterations <= _MOST_OF_OTHERS:
+            msg = f"{self._iterations} iterations are not {_LEAST_ITERATIONS} to {_MOST_OF_OTHERS}"
+            raise ValueError(msg)
+        self._server_first, self._nonces, self._salt = found[0], found["nonce"], b64decode(found["salt"])
+
+    def derive(self) -> None:
+        """Derive the key. It blocks, half a second or longer for a million iterations: run it in a thread."""
+        self._salted = hashlib.pbkdf2_hmac("sha256", self._password, self._salt, self._iterations)
+
+    def final(self) -> bytes:
+        """Give the last message, with the proof that we know the password."""
+        without_proof = f"c={_base64(self._header.encode())},r={self._nonces}"
+        self._message = f"{self._first_bare},{self._server_first},{without_proof}".encode()
+        client_key = _hmac(self._salted, b"Client Key")
+        proof = _xor(client_key, _hmac(hashlib.sha256(client_key).digest(), self._message))
+        return f"{without_proof},p={_base64(proof)}".encode()
+
+    def verify(self, challenge: bytes) -> None:
+        """Take the server's signature; ValueError if it does not know our password either (RFC 5802 section 5)."""
+        signature = _hmac(_hmac(self._salted, b"Server Key"), self._message)
+        if not hmac.compare_digest(challenge.partition(b",")[0], f"v={_base64(signature)}".encode()):
+            msg = "the signature is not that of a server that knows our password"
+            raise ValueError(msg)
+
+
 # The grammar of RFC 5802 section 7.
 _NONCE: Final = r"[\x21-\x2b\x2d-\x7e]{1,1024}"
 _NAME: Final = r"(?:[^\0,=]|=2C|=3D)+"
@@ -142,6 +214,9 @@ _CLIENT_FIRST: Final = re.compile(
     # RFC 5802 section 6: `y` is right from a client that could bind, as no -PLUS is offered; `p` demands it.
     rf"(?P<header>[ny],(?:a=(?P<authorization>{_NAME}))?,)"
     rf"(?P<bare>n=(?P<user>{_NAME}),r=(?P<nonce>{_NONCE}){_EXTENSIONS})"
+)
+_SERVER_FIRST: Final = re.compile(
+    rf"r=(?P<nonce>{_NONCE}),s=(?P<salt>[A-Za-z0-9+/]+={{0,2}}),i=(?P<iterations>[1-9][0-9]{{0,9}}){_EXTENSIONS}"
 )
 _CLIENT_FINAL: Final = re.compile(
     rf"(?P<without_proof>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>{_NONCE}){_EXTENSIONS})"
@@ -158,6 +233,10 @@ def _matched(pattern: re.Pattern[str], response: bytes) -> re.Match[str]:
 
 def _sasl_name(text: str) -> str:
     return name_in(text.replace("=2C", ",").replace("=3D", "=").encode())
+
+
+def _written(name: str) -> str:
+    return saslprep(name).replace("=", "=3D").replace(",", "=2C")
 
 
 def _base64(octets: bytes) -> str:
