@@ -252,12 +252,23 @@ async def test_few_hops(tmp_path: Path) -> None:
     assert hops.count == 3
 
 
+async def test_recipients_share_a_hop(tmp_path: Path) -> None:
+    """The copies of one message are placed in one hop, as many as are 1 MiB together."""
+    hops = Hops()
+    maildir = Maildir(tmp_path, run_in_thread=hops)
+    replies = await maildir.deliver(attempt(recipients=(BOB, EVE, BOB)))
+    assert [reply.code for reply in replies] == [250] * 3
+    assert (hops.count, files(tmp_path)) == (1 + 1, ["new"] * 2)
+    await maildir.deliver(attempt(b"x" * 600_000, recipients=(BOB, EVE, recipient("ann"))))
+    assert hops.count == 1 + 1 + 3
+
+
 async def test_large(tmp_path: Path) -> None:
-    """A large message is written in batches of about 1 MiB, and arrives whole."""
+    """A large message is written in batches of about 1 MiB and synced before it joins a group, and arrives whole."""
     hops = Hops()
     piece = (b"x" * 126 + b"\r\n") * 2048
     await Maildir(tmp_path, run_in_thread=hops).deliver(attempt(*[piece] * 10))
-    assert hops.count == 1 + 2 + 1
+    assert hops.count == 1 + 2 + 1 + 1
     assert only(tmp_path / "new").read_bytes().endswith(b"+0000\n" + (b"x" * 126 + b"\n") * 20480)
 
 
@@ -376,7 +387,7 @@ def test_nothing_to_discard(tmp_path: Path) -> None:
     """A file that was never begun has nothing to sweep up."""
     file = MailFile(tmp_path, "name")
     file.discard()
-    assert not file.is_open
+    assert not file.is_begun
 
 
 @pytest.mark.parametrize("hop", range(1, 6))

@@ -3,21 +3,22 @@
 A file is written under tmp/, fsynced, renamed into new/, and new/ is fsynced; only then is the
 answer 250. Its name follows from the message and the recipient, the same in every attempt:
 what is done twice is there once, and ``is_delivered`` finds it again. All work on files is done
-in threads; a message up to 1 MiB takes one hop for each recipient.
+in threads, and for all that waits at one moment in one hop (``_placing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, NamedTuple, TypeVar, final
 
 import trio
 
 from smtprecv.deliveries._copy import Copy
 from smtprecv.deliveries._folder import FolderTemplate
 from smtprecv.deliveries._mailfile import MailFile, is_placed, prepare
+from smtprecv.deliveries._placing import GROUP_SIZE, Placing
 from smtprecv.deliveries._trouble import trouble
 from smtprecv.delivery import Attempt
 from smtprecv.errors import SpoolError
@@ -31,6 +32,13 @@ _BATCH_SIZE: Final = 1024 * 1024
 _HOST_SIZE: Final = 128
 _PREPARED_SIZE: Final = 10_000
 _DELIVERED: Final = Reply(250, "delivered", EnhancedStatus(2, 0, 0))
+
+
+class _Place(NamedTuple):
+    """Where a copy belongs, the same in every attempt."""
+
+    folder: Path
+    name: str
 
 
 @final
@@ -47,7 +55,8 @@ class Maildir:
     Replies: 250 2.0.0 when file and folder are on disk; 452 4.3.1 for a full disk, 452 4.2.2 for a
     quota, 451 4.3.0 for every other error of the system, each for its recipient alone. A cancelled
     attempt leaves nothing behind but what it had finished. A recipient whose address stands in
-    the envelope twice gets one file.
+    the envelope twice gets one file. Deliveries that wait at the same moment share threads and fsyncs, and nothing
+    else: each has its own outcome, and one that is cancelled is waited for once its group has begun.
     """
 
     def __init__(
@@ -63,62 +72,79 @@ class Maildir:
         self._hostname: Final = hostname or own_hostname()
         self._envelope_to: Final = envelope_to
         self._run: Final[RunInThread] = run_in_thread or _run_in_thread
+        self._placing: Final = Placing(self._run)
         self._prepared: Final[set[Path]] = set()
 
     async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
-        """Write one file for each pending recipient."""
-        return [await self._answer(attempt, recipient) for recipient in attempt.recipients]
+        """Write one file for each pending recipient, as many together as 1 MiB of memory holds."""
+        recipients = attempt.recipients
+        count = min(max(1, _BATCH_SIZE // (attempt.message.size + 1)), GROUP_SIZE)
+        replies: list[Reply] = []
+        for start in range(0, len(recipients), count):
+            replies += await self._answers(attempt, recipients[start : start + count])
+        return replies
 
     async def is_delivered(self, entry: Entry, recipient: Recipient) -> bool:
         """Look for the file under new/ and, whatever a mail reader made of its name, under cur/.
 
         A file that was deleted or filed elsewhere is not found. OSError if a folder cannot be read.
         """
-        folder = self._template.folder(recipient.forward_path.mailbox)
-        prefix = _name_prefix(entry, recipient)
-        return await self._run(partial(is_placed, folder, prefix + _escaped_host(self._hostname), prefix))
+        folder, name = self._place(entry, recipient)
+        return await self._run(partial(is_placed, folder, name, _name_prefix(entry, recipient)))
 
-    async def _answer(self, attempt: Attempt, recipient: Recipient) -> Reply:
-        folder = self._template.folder(recipient.forward_path.mailbox)
+    async def _answers(self, attempt: Attempt, recipients: Sequence[Recipient]) -> Sequence[Reply]:
+        places = [self._place(attempt.entry, recipient) for recipient in recipients]
+        copies = dict(zip(places, recipients, strict=True))
+        outcomes = await self._placed(attempt, copies)
+        missing = {place: copies[place] for place in copies if isinstance(outcomes[place], FileNotFoundError)}
+        if missing:
+            # Somebody has removed the Maildir that was there before: it is made anew.
+            self._prepared.difference_update(place.folder for place in missing)
+            outcomes |= await self._placed(attempt, missing)
+        self._prepared.difference_update(place.folder for place in copies if isinstance(outcomes[place], OSError))
+        return [_DELIVERED if error is None else trouble(error) for error in map(outcomes.__getitem__, places)]
+
+    async def _placed(
+        self, attempt: Attempt, copies: Mapping[_Place, Recipient]
+    ) -> dict[_Place, OSError | SpoolError | None]:
+        """Place the files of these recipients in one group; give for each what kept it away."""
+        outcomes: dict[_Place, OSError | SpoolError | None] = {}
+        files = {place: MailFile(*place) for place in copies}
         try:
-            try:
-                await self._place(attempt, recipient, folder)
-            except FileNotFoundError:
-                # Somebody has removed the Maildir that was there before: it is made anew.
-                self._prepared.discard(folder)
-                await self._place(attempt, recipient, folder)
-        except OSError as error:
-            self._prepared.discard(folder)
-            return trouble(error)
-        except SpoolError as error:
-            return trouble(error)
-        return _DELIVERED
+            for place, recipient in copies.items():
+                try:
+                    await self._prepare(place.folder)
+                    await self._load(attempt, recipient, files[place])
+                except (OSError, SpoolError) as error:
+                    outcomes[place] = error
+            ready = [place for place in copies if place not in outcomes]
+            outcomes |= zip(ready, await self._placing.place([files[place] for place in ready]), strict=True)
+        finally:
+            for file in files.values():
+                if file.is_begun:
+                    with trio.CancelScope(shield=True):
+                        await self._run(file.discard)
+        return outcomes
 
-    async def _place(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
+    async def _prepare(self, folder: Path) -> None:
         if folder not in self._prepared:
             await self._run(partial(prepare, folder, self._template.prefix))
             self._note_prepared(folder)
-        await self._write(attempt, recipient, folder)
 
-    async def _write(self, attempt: Attempt, recipient: Recipient, folder: Path) -> None:
-        """Write and place one file, with as many hops into a thread as the message has batches."""
-        file = MailFile(folder, _name_prefix(attempt.entry, recipient) + _escaped_host(self._hostname))
+    async def _load(self, attempt: Attempt, recipient: Recipient, file: MailFile) -> None:
+        """Give a file its octets: a small one in memory, a large one on disk, so that no group waits for it."""
         copy = Copy(attempt.entry, recipient, self._hostname, envelope_to=self._envelope_to)
-        batch: list[bytes] = []
-        batch_size = 0
-        try:
-            async with copy.pieces(attempt.message) as pieces:
-                async for piece in pieces:
-                    batch.append(piece)
-                    batch_size += len(piece)
-                    if batch_size >= _BATCH_SIZE:
-                        await self._run(partial(file.write, batch))
-                        batch, batch_size = [], 0
-            await self._run(partial(file.place, batch))
-        finally:
-            if file.is_open:
-                with trio.CancelScope(shield=True):
-                    await self._run(file.discard)
+        async with copy.pieces(attempt.message) as pieces:
+            async for piece in pieces:
+                file.hold(piece)
+                if file.held_size >= _BATCH_SIZE:
+                    await self._run(file.write)
+        if file.is_begun:
+            await self._run(file.finish)
+
+    def _place(self, entry: Entry, recipient: Recipient) -> _Place:
+        folder = self._template.folder(recipient.forward_path.mailbox)
+        return _Place(folder, _name_prefix(entry, recipient) + _escaped_host(self._hostname))
 
     def _note_prepared(self, folder: Path) -> None:
         if len(self._prepared) >= _PREPARED_SIZE:

@@ -1,16 +1,17 @@
-"""One file on its way into a Maildir, and the folders around it.
+"""Files on their way into a Maildir, and the folders around them.
 
-Everything here blocks and belongs into a thread. Its one rule: what a function has finished is on
-disk, names included, when it returns. OSError comes through as it is.
+What blocks here belongs into a thread. Its one rule: what a function has finished is on disk, names included, when it
+returns. OSError comes through as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import Final, final
 
 from smtprecv.durable import sync
 
@@ -21,40 +22,105 @@ class MailFile:
 
     def __init__(self, folder: Path, name: str) -> None:
         """Take the names; touch no file."""
+        self.new: Final = folder / "new"
+        self.held_size = 0
+        self._held: list[bytes] = []
         self._tmp = folder / "tmp" / name
-        self._new = folder / "new" / name
-        self._file: BinaryIO | None = None
+        self._name = name
+        self._descriptor: int | None = None
+        self._is_begun = False
 
     @property
-    def is_open(self) -> bool:
-        """True from the first write until the file is placed: something is left to discard."""
-        return self._file is not None
+    def is_begun(self) -> bool:
+        """True from the first write until the file is shown or discarded: something is left to discard."""
+        return self._is_begun
 
-    def write(self, pieces: Iterable[bytes]) -> BinaryIO:
-        """Append; the first call makes the file, over what a killed process may have left of it."""
-        if self._file is None:
-            self._file = os.fdopen(_open_private(self._tmp), "wb")
-        self._file.writelines(pieces)
-        return self._file
+    def hold(self, octets: bytes) -> None:
+        """Keep the next octets in memory until the next write. It does not block."""
+        self._held.append(octets)
+        self.held_size += len(octets)
 
-    def place(self, pieces: Iterable[bytes]) -> None:
-        """Append the last pieces, and show the file under ``new``."""
-        file = self.write(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
-        self._tmp.rename(self._new)
-        self._file = None
-        sync(self._new.parent)
+    def write(self) -> None:
+        """Append what is held, if the file is not sealed; the first call makes it, over what a killed process left."""
+        if self._is_begun and self._descriptor is None:
+            return
+        if self._descriptor is None:
+            self._descriptor = _open_private(self._tmp)
+            self._is_begun = True
+        rest = memoryview(b"".join(self._held))
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._held.clear()
+        self.held_size = 0
+
+    def start_writeback(self) -> None:
+        """Let the disk begin with what was written, where the system can be asked to; it is no more than a hint."""
+        if sys.platform == "linux" and self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def finish(self) -> None:
+        """Append what is held, and seal."""
+        self.write()
+        self.seal()
+
+    def seal(self) -> None:
+        """Put the octets that were written on disk, once; there are no more."""
+        descriptor = self._descriptor
+        if descriptor is not None:
+            os.fsync(descriptor)
+            self._descriptor = None
+            os.close(descriptor)
+
+    def show(self) -> None:
+        """Give the sealed file its name under ``new``, which is on disk when ``new`` is synced."""
+        self._tmp.rename(self.new / self._name)
+        self._is_begun = False
 
     def discard(self) -> None:
         """Leave nothing under ``tmp``, as far as the disk lets us; never raises OSError."""
-        if self._file is not None:
+        if not self._is_begun:
+            return
+        self._is_begun = False
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
             with contextlib.suppress(OSError):
-                self._file.close()
+                os.close(descriptor)
         with contextlib.suppress(OSError):
             self._tmp.unlink()
-        self._file = None
+
+
+_STEPS: Final[Sequence[Callable[[MailFile], None]]] = (
+    MailFile.write,
+    MailFile.start_writeback,
+    MailFile.seal,
+    MailFile.show,
+)
+
+
+def place_together(files: Sequence[MailFile]) -> Sequence[OSError | None]:
+    """Place files; give for each the error that kept it away and discarded it, or None when its name is on disk."""
+    failures: dict[MailFile, OSError] = {}
+    # Step by step for all: the disk writes one file while another is synced.
+    for step in _STEPS:
+        for file in files:
+            if file not in failures:
+                try:
+                    step(file)
+                except OSError as error:
+                    failures[file] = error
+    shown: dict[Path, list[MailFile]] = {}
+    for file in files:
+        if file in failures:
+            file.discard()
+        else:
+            shown.setdefault(file.new, []).append(file)
+    for new, inside in shown.items():
+        try:
+            sync(new)
+        except OSError as error:
+            failures.update(dict.fromkeys(inside, error))
+    return [failures.get(file) for file in files]
 
 
 def prepare(folder: Path, prefix: Path) -> None:
