@@ -154,7 +154,8 @@ def test_renewal(trust: ssl.SSLContext) -> None:
         with pytest.raises(ssl.SSLError):
             # At most once a second it is looked whether they have changed.
             for _ in range(5000):
-                smtplib.SMTP_SSL("127.0.0.1", server.port(0), timeout=TIMEOUT, context=trust).close()
+                with smtplib.SMTP_SSL("127.0.0.1", server.port(0), timeout=TIMEOUT, context=trust) as client:
+                    client.noop()
         with (
             smtplib.SMTP_SSL("127.0.0.1", server.port(0), timeout=TIMEOUT, context=newer) as client,
             pytest.raises(smtplib.SMTPAuthenticationError),
