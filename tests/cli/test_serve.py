@@ -206,6 +206,16 @@ def test_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert "--max-connections is 50" in caplog.text
 
 
+def test_interrupted_before_it_knows_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C while the command is still being read is status 130, too, and no traceback."""
+
+    def interrupt(_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("smtprecv.cli.parse_arguments", interrupt)
+    assert main(["serve"]) == 130
+
+
 def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control-C before the server listens is status 130, as shells have it."""
 

@@ -34,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit for ``--help``, ``--version`` and arguments that cannot be read.
     """
     _complete_standard_streams()
-    options = parse_arguments(argv)
-    complain = partial(say, f"smtprecv {options.command}")
+    complain = partial(say, "smtprecv")
     status = 0
     try:
+        options = parse_arguments(argv)
+        complain = partial(say, f"smtprecv {options.command}")
         # What a pass does is in its one line of output: cron mails whatever else is said.
         level = logging.INFO if options.command == "serve" else logging.WARNING
         number = None if options.worker is None else options.worker.number
