@@ -108,6 +108,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 _SETTINGS: Final = (
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 0",
+    # The log is cut behind its first commit, when a new header is durable: cut before that, the octets of its
+    # beginning might outlive those of its end, and a part of what was there would count once more.
+    "PRAGMA journal_size_limit = 0",
     "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",
 )

@@ -296,7 +296,7 @@ class Writer:
         if self._connection is None:
             return
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         except sqlite3.Error as error:
             _log.warning("the write-ahead log could not be brought back: %s", error)
 
