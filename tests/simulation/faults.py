@@ -17,8 +17,8 @@ from smtprecv.spool import _claims as claims
 from smtprecv.spool import _rows as rows
 from smtprecv.spool import _schema as schema
 from smtprecv.spool._draft import Outcome
+from smtprecv.spool._jobs import Rank, Transaction
 from smtprecv.spool._sqlite import SqliteSpool
-from smtprecv.spool._writer import Rank, Transaction
 
 Fault: TypeAlias = Callable[[], AbstractContextManager[object]]
 

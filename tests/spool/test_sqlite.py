@@ -349,10 +349,10 @@ async def test_fresh_mail_costs_no_read(tmp_path: Path) -> None:
         assert touching == [
             "INSERT INTO smtprecv_message",
             "INSERT INTO smtprecv_body",
-            "SELECT number, body_file, EXISTS",
-            "DELETE FROM smtprecv_body WHERE message = ?",
-            "DELETE FROM smtprecv_recipient WHERE message = ?",
-            "DELETE FROM smtprecv_message WHERE number = ?",
+            "SELECT id, number, body_file, EXISTS",
+            "DELETE FROM smtprecv_body WHERE message IN",
+            "DELETE FROM smtprecv_recipient WHERE message IN",
+            "DELETE FROM smtprecv_message WHERE number IN",
         ]
 
 

@@ -15,9 +15,11 @@ import trio.testing
 from tests.spool.spoolhouse import Disk, on_the_spot
 
 from smtprecv.errors import SpoolError, SpoolFull
+from smtprecv.spool._jobs import Rank, Transaction
 from smtprecv.spool._lock import WriteLock
+from smtprecv.spool._schema import bound_log
 from smtprecv.spool._thread import Begun
-from smtprecv.spool._writer import Rank, Transaction, Writer
+from smtprecv.spool._writer import Writer
 
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ class Gate:
 class House:
     """A writer, its disk, its gate, and what its jobs wrote."""
 
-    def __init__(self, path: Path, wal_limit: int = 1 << 40) -> None:
+    def __init__(self, path: Path, wal_limit: int = 1 << 30) -> None:
         """Make the database."""
         self.disk = Disk()
         self.gate = Gate()
@@ -63,16 +65,15 @@ class House:
             run_in_thread=Begun(self.gate),
             connect=self.connect,
             has_room=lambda _: self.has_room,
-            wal_limit=wal_limit,
         )
+        self.wal_limit = wal_limit
 
     def connect(self) -> sqlite3.Connection:
         """Connect, and have a table."""
         connection = self.disk.connect(self.path)
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-            connection.execute("PRAGMA journal_size_limit = 0").fetchall()
+            bound_log(connection, self.wal_limit)
             connection.execute("CREATE TABLE IF NOT EXISTS t (n UNIQUE)")
         except sqlite3.Error:
             connection.close()
@@ -90,7 +91,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(path: Path, wal_limit: int = 1 << 40) -> AsyncGenerator[House, None]:
+async def house(path: Path, wal_limit: int = 1 << 30) -> AsyncGenerator[House, None]:
     """Have a writer."""
     it = House(path, wal_limit)
     await it.numbers()
@@ -337,27 +338,36 @@ async def test_a_database_that_was_moved_away(tmp_path: Path) -> None:
 
 
 async def test_the_log_has_a_bound(tmp_path: Path) -> None:
-    """Past its bound the write-ahead log is brought back into the database, and is short again with the next commit.
-
-    It is not cut before that: its new header must be durable first.
-    """
+    """Past its bound the write-ahead log is brought back into the database, and written over from its start."""
     async with house(tmp_path, wal_limit=20_000) as it:
         wal = it.path.with_name("d-wal")
         sizes = []
         for number in range(20):
             await it.put(number)
             sizes.append(wal.stat().st_size)
-        longest = sizes.index(max(sizes))
-        assert 20_000 < sizes[longest] < 30_000
-        assert sizes[longest + 1] < 10_000
-        assert 0 not in sizes
+        assert sizes == sorted(sizes)
+        assert 20_000 < sizes[-1] == sizes[9] < 30_000
+
+
+async def test_a_log_that_became_long_is_cut(tmp_path: Path) -> None:
+    """What a large transaction has made of the log is given back to the disk, behind the first commit of a new log."""
+    async with house(tmp_path, wal_limit=20_000) as it:
+        wal = it.path.with_name("d-wal")
+        await it.put("x" * 200_000)
+        assert wal.stat().st_size > 200_000
+        await it.put(1)
+        assert wal.stat().st_size == 40_000
 
 
 async def test_a_checkpoint_that_fails_fails_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is committed is committed, whether the log can be brought back or not: that is logged only."""
-    async with house(tmp_path, wal_limit=0) as it:
-        it.disk.failing["PRAGMA wal_checkpoint"] = sqlite3.SQLITE_IOERR
+    """Whether the log can be brought back or not, the members of a failed group are tried: it is logged only."""
+    async with house(tmp_path) as it:
+        it.disk.failing |= {"COMMIT": sqlite3.SQLITE_FULL, "PRAGMA wal_checkpoint": sqlite3.SQLITE_IOERR}
+        outcomes: list[str] = []
+        await failure_of(partial(it.put, 1), outcomes)
+        it.disk.failing.clear()
         await it.put(1)
+        assert outcomes == ["SpoolFull"]
         assert await it.numbers() == [1]
         assert "could not be brought back" in caplog.text
 

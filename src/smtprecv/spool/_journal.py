@@ -51,9 +51,9 @@ def add(connection: sqlite3.Connection, number: object, tried: Tried) -> None:
     connection.execute(_FORGET_OLD, (number, number, JOURNAL_LENGTH))
 
 
-def remove(connection: sqlite3.Connection, number: object) -> None:
-    """Remove the journal of a message."""
-    connection.execute("DELETE FROM smtprecv_attempt WHERE message = ?", (number,))
+def remove(connection: sqlite3.Connection, numbers: Sequence[object]) -> None:
+    """Remove the journals of messages."""
+    connection.execute(f"DELETE FROM smtprecv_attempt WHERE message IN ({','.join('?' * len(numbers))})", numbers)
 
 
 def attempts(connection: sqlite3.Connection, queue_id: QueueId) -> list[Tried]:

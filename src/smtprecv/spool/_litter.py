@@ -13,8 +13,9 @@ from typing import Final
 from smtprecv.spool import _rows as rows
 from smtprecv.spool._body import BodyFolder
 from smtprecv.spool._folder import Folder
+from smtprecv.spool._jobs import Rank, Transaction
 from smtprecv.spool._owner import body_files, bury, sweep
-from smtprecv.spool._writer import Rank, Transaction, Writer
+from smtprecv.spool._writer import Writer
 
 _SWEEP_SIZE: Final = 500
 """Files that are looked at in one turn."""

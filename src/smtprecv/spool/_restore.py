@@ -14,7 +14,8 @@ from smtprecv.spool import _rows as rows
 from smtprecv.spool._bell import ring_all
 from smtprecv.spool._body import BodyFile, BodyFolder, StoredBody
 from smtprecv.spool._entry import Entry
-from smtprecv.spool._writer import Rank, Transaction, Writer
+from smtprecv.spool._jobs import Rank, Transaction
+from smtprecv.spool._writer import Writer
 
 
 async def restore(

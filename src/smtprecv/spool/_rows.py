@@ -58,9 +58,10 @@ _SELECT_RECIPIENTS: Final = (
 )
 _MANY: Final = 500
 """Messages that one query asks for: SQLite takes 999 parameters at the least."""
+_NUMBER_CLAIMED: Final = "SELECT number FROM smtprecv_message WHERE id = ? AND owner = ?"
 _SELECT_CLAIMED: Final = (
-    "SELECT number, body_file, EXISTS (SELECT 1 FROM smtprecv_attempt WHERE message = number)"
-    " FROM smtprecv_message WHERE id = ? AND owner = ?"
+    "SELECT id, number, body_file, EXISTS (SELECT 1 FROM smtprecv_attempt WHERE message = number)"
+    " FROM smtprecv_message WHERE owner = ? AND id IN ({})"
 )
 _SET_ASIDE: Final = (
     f"INSERT INTO smtprecv_corrupt ({_KEPT_COLUMNS}, reason)"
@@ -82,12 +83,17 @@ def insert(connection: sqlite3.Connection, stored: StoredEntry, owner: str | Non
     """Add a message, claimed by ``owner`` or by nobody."""
     body = stored.body
     body_file = body.name if isinstance(body, BodyFile) else None
-    was_claimed = owner is not None or not stored.is_first
-    cursor = connection.execute(_INSERT_MESSAGE, (owner, was_claimed, body_file, *entry_row(stored.entry)))
+    first = (owner, was_claimed(stored, owner), body_file)
+    cursor = connection.execute(_INSERT_MESSAGE, (*first, *entry_row(stored.entry)))
     number = cursor.lastrowid
     _insert_standings(connection, number, stored.entry)
     if not isinstance(body, BodyFile):
         connection.execute("INSERT INTO smtprecv_body (message, octets) VALUES (?, ?)", (number, body))
+
+
+def was_claimed(stored: StoredEntry, owner: str | None) -> bool:
+    """Say whether somebody has, or may have had, a claim on a message that is to be claimed by ``owner``."""
+    return owner is not None or not stored.is_first
 
 
 def _insert_standings(connection: sqlite3.Connection, number: object, entry: Entry) -> None:
@@ -99,17 +105,31 @@ def _insert_standings(connection: sqlite3.Connection, number: object, entry: Ent
 
 def update(connection: sqlite3.Connection, entry: Entry, owner: str, tried: Tried | None) -> StoredBody | None:
     """Store what became of a message and end its claim; remove it if it is done, and give the body that it had."""
-    row = connection.execute(_SELECT_CLAIMED, (entry.queue_id, owner)).fetchone()
+    if entry.is_done:
+        return next(iter(remove_claimed(connection, [entry.queue_id], owner)), None)
+    row = connection.execute(_NUMBER_CLAIMED, (entry.queue_id, owner)).fetchone()
     if row is None:
         _log.warning("%s is not claimed here: its outcome was not recorded", entry.queue_id)
         return None
-    number, body_file, has_journal = row
-    if entry.is_done:
-        return _remove(connection, number, body_file, has_journal=has_journal)
+    number = row[0]
     if tried is not None:
         journal.add(connection, number, tried)
     _put(connection, number, entry)
     return None
+
+
+def remove_claimed(connection: sqlite3.Connection, queue_ids: Sequence[QueueId], owner: str) -> list[StoredBody]:
+    """Remove messages that are claimed by ``owner``, and give the bodies that they had."""
+    found: list[StoredBody] = []
+    for start in range(0, len(queue_ids), _MANY):
+        some = queue_ids[start : start + _MANY]
+        query = _SELECT_CLAIMED.format(",".join("?" * len(some)))
+        rows: list[Row] = connection.execute(query, (owner, *some)).fetchall()
+        for queue_id in set(some).difference(row[0] for row in rows):
+            _log.warning("%s is not claimed here: its outcome was not recorded", queue_id)
+        _remove_all(connection, [row[1] for row in rows], has_journal=any(row[3] for row in rows))
+        found += [_body(row[2]) for row in rows]
+    return found
 
 
 def change(
@@ -123,10 +143,11 @@ def change(
     for row, before in _readable(connection, rows):
         after = change_entry(before)
         after = None if after is None or after.is_done else after
-        body = _remove(connection, row[0], row[1], has_journal=True) if after is None else None
-        if after is not None and after is not before:
+        if after is None:
+            _remove_all(connection, [row[0]], has_journal=True)
+        elif after is not before:
             _change(connection, row[0], before, after)
-        changes.append((before, after, body))
+        changes.append((before, after, _body(row[1]) if after is None else None))
     return changes
 
 
@@ -146,12 +167,16 @@ def count(connection: sqlite3.Connection) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _remove(connection: sqlite3.Connection, number: object, body_file: object, *, has_journal: bool) -> StoredBody:
-    """Remove a message, and give the body that it had."""
+def _remove_all(connection: sqlite3.Connection, numbers: Sequence[object], *, has_journal: bool) -> None:
+    """Remove messages, with what belongs to them; at most so many as one query asks for."""
     if has_journal:
-        journal.remove(connection, number)
+        journal.remove(connection, numbers)
+    marks = ",".join("?" * len(numbers))
     for table, column in (("body", "message"), ("recipient", "message"), ("message", "number")):
-        connection.execute(f"DELETE FROM smtprecv_{table} WHERE {column} = ?", (number,))
+        connection.execute(f"DELETE FROM smtprecv_{table} WHERE {column} IN ({marks})", numbers)
+
+
+def _body(body_file: object) -> StoredBody:
     return BodyFile(body_file) if is_body_file(body_file) else b""
 
 
@@ -173,8 +198,7 @@ def _change(connection: sqlite3.Connection, number: object, before: Entry, after
 
 def is_claimed(connection: sqlite3.Connection, queue_id: QueueId, owner: str) -> bool:
     """Say whether ``owner`` has a claim on a message."""
-    query = "SELECT 1 FROM smtprecv_message WHERE id = ? AND owner = ?"
-    return connection.execute(query, (queue_id, owner)).fetchone() is not None
+    return connection.execute(_NUMBER_CLAIMED, (queue_id, owner)).fetchone() is not None
 
 
 def page(connection: sqlite3.Connection, after: QueueId, limit: int) -> list[Entry]:

@@ -107,10 +107,6 @@ MIGRATIONS: Final[Sequence[Migration]] = (
 
 _SETTINGS: Final = (
     "PRAGMA synchronous = FULL",
-    "PRAGMA wal_autocheckpoint = 0",
-    # The log is cut behind its first commit, when a new header is durable: cut before that, the octets of its
-    # beginning might outlive those of its end, and a part of what was there would count once more.
-    "PRAGMA journal_size_limit = 0",
     "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",
 )
@@ -164,3 +160,16 @@ def _known_version(connection: sqlite3.Connection, newest: int) -> int:
 def _number(connection: sqlite3.Connection, query: str) -> int:
     number: object = connection.execute(query).fetchone()[0]
     return number if isinstance(number, int) else 0
+
+
+def bound_log(connection: sqlite3.Connection, size: int) -> None:
+    """Have a COMMIT that finds more octets than ``size`` in the write-ahead log bring them back into the database.
+
+    The log is then written over from its start: a file that does not change its size is synced without the journal of
+    the file system. It is cut only when it has become much larger, behind the first commit of a log that was begun
+    anew, when its new header is durable: cut before that, the octets of its beginning might outlive those of its end,
+    and a part of what was there would count once more.
+    """
+    pages = max(1, size // _number(connection, "PRAGMA page_size"))
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+    connection.execute(f"PRAGMA journal_size_limit = {2 * size}").fetchall()

@@ -25,6 +25,7 @@ from smtprecv.message import Commit, Message, QueueId
 from smtprecv.spool import _claims as claims
 from smtprecv.spool import _journal as journal
 from smtprecv.spool import _rows as rows
+from smtprecv.spool._arrivals import insert_all, is_one_statement
 from smtprecv.spool._bell import Bell, bell_path, ring_all
 from smtprecv.spool._body import ArrivingBody, BodyFile, BodyFolder, StoredBody, StoredMessage
 from smtprecv.spool._codec import number_time, time_number
@@ -33,6 +34,7 @@ from smtprecv.spool._draft import ArrivingDraft, Outcome
 from smtprecv.spool._entry import Entry
 from smtprecv.spool._folder import Folder, Room
 from smtprecv.spool._fresh import Fresh
+from smtprecv.spool._jobs import Batch, Rank, Transaction
 from smtprecv.spool._litter import sweep_all
 from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
@@ -44,7 +46,7 @@ from smtprecv.spool._thread import RunInThread
 from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
 from smtprecv.spool._work import WorkFailed, run_commits, run_work
-from smtprecv.spool._writer import Rank, Transaction, Writer
+from smtprecv.spool._writer import Writer
 
 T = TypeVar("T")
 
@@ -77,8 +79,9 @@ class SqliteSpool:
             run_in_thread=for_writer,
             connect=partial(connect, self._options, self._folder),
             has_room=self._room.is_left_for_rows,
-            wal_limit=options.wal_limit,
         )
+        self._arrivals = Batch(Rank.ACCEPT, insert_all, is_one_statement)
+        self._removals = Batch(Rank.RECORD, self._remove_all)
         self._queue_ids = QueueIds(owner.id)
         self._bell = Bell(bell_path(folder.owners, owner.id))
         self._fresh: Fresh | None = None
@@ -139,10 +142,8 @@ class SqliteSpool:
 
     async def claim(self, now: dt.datetime, limit: int) -> Sequence[Claim]:
         """Claim at most ``limit`` messages due at ``now``."""
-        bodies, owner = self._folder.bodies, self._owner.id
-        return await self._claimed(
-            lambda work: claims.claim_due(work.connection, bodies, owner, time_number(now), limit)
-        )
+        bodies, owner, due = self._folder.bodies, self._owner.id, time_number(now)
+        return await self._claimed(lambda work: claims.claim_due(work.connection, bodies, owner, due, limit))
 
     async def claim_ids(self, queue_ids: Sequence[QueueId]) -> Sequence[Claim]:
         """Claim these messages, due or not; failed recipients are pending again."""
@@ -151,7 +152,10 @@ class SqliteSpool:
 
     async def record(self, entry: Entry, tried: Tried | None = None, commits: Sequence[Commit] = ()) -> None:
         """Store what became of a claimed message and end the claim; a body file goes behind the COMMIT."""
-        await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried, commits)))
+        if entry.is_done and not commits:
+            await self._writer.run_in(self._removals, entry.queue_id)
+        else:
+            await self._writer.run(Rank.RECORD, partial(self._record, Outcome(entry, tried, commits)))
 
     def committing(self, commits: Sequence[Commit]) -> Recorder:
         """Give what does ``commits`` with each outcome that it records."""
@@ -256,10 +260,10 @@ class SqliteSpool:
 
     async def restore(self, entry: Entry, body: StoredBody) -> bool:
         """Insert a message that was in a spool before, claimed by nobody, and ring every bell."""
-        is_restored = await restore(self._writer, self._bodies, self._folder.owners, entry, body, self.keep_for_now)
-        if is_restored:
+        if await restore(self._writer, self._bodies, self._folder.owners, entry, body, self.keep_for_now):
             self._arrival.set()
-        return is_restored
+            return True
+        return False
 
     def message(self, queue_id: QueueId, body: StoredBody, size: int) -> Message:
         """Give a body as a message."""
@@ -281,19 +285,24 @@ class SqliteSpool:
         body = rows.update(transaction.connection, outcome.entry, self._owner.id, outcome.tried)
         self._remove_body(body, transaction)
 
+    def _remove_all(self, transaction: Transaction, queue_ids: Sequence[QueueId]) -> None:
+        """Remove messages that are done; those that are not claimed here stay."""
+        for body in rows.remove_claimed(transaction.connection, queue_ids, self._owner.id):
+            self._remove_body(body, transaction)
+
     async def _insert(self, stored: rows.StoredEntry, owner: str | None, outcome: Outcome | None) -> bool:
         """Add a message, with the outcome that it reports: both, or neither."""
-
-        def work(transaction: Transaction) -> bool:
-            if outcome is not None:
-                is_claimed = rows.is_claimed(transaction.connection, outcome.entry.queue_id, self._owner.id)
-                self._record(outcome, transaction)
-                if not is_claimed:
-                    return False
-            rows.insert(transaction.connection, stored, owner)
+        if outcome is None:
+            await self._writer.run_in(self._arrivals, (stored, owner))
             return True
 
-        return await self._writer.run(Rank.ACCEPT if outcome is None else Rank.RECORD, work)
+        def work(transaction: Transaction) -> bool:
+            if is_claimed := rows.is_claimed(transaction.connection, outcome.entry.queue_id, self._owner.id):
+                rows.insert(transaction.connection, stored, owner)
+            self._record(outcome, transaction)
+            return is_claimed
+
+        return await self._writer.run(Rank.RECORD, work)
 
     async def _claimed(self, work: Callable[[Transaction], list[rows.StoredEntry]]) -> Sequence[Claim]:
         return [self._claim(stored) for stored in await self._writer.run(Rank.CLAIM, work)]
