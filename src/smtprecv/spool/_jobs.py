@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, auto
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, final
 
@@ -111,15 +110,15 @@ class Batch(Generic[ItemT]):
         self._is_one_statement = is_one_statement
         self._items: dict[Job, ItemT] = {}
 
-    @contextmanager
-    def job(self, item: ItemT) -> Generator[Job, None, None]:
-        """Give the job for one item, for the block."""
+    def add(self, item: ItemT) -> Job:
+        """Give the job for one item, until it is forgotten."""
         job = Job(self._rank, lambda transaction: self._work(transaction, [item]), self)
         self._items[job] = item
-        try:
-            yield job
-        finally:
-            del self._items[job]
+        return job
+
+    def forget(self, job: Job) -> None:
+        """Let go of a job that is over."""
+        del self._items[job]
 
     def is_one_statement(self, jobs: Sequence[Job]) -> bool:
         """Say whether these jobs are one statement."""

@@ -16,6 +16,7 @@ from typing import Final, TypeGuard, final
 from smtprecv.message import QueueId
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS: Final = [first + second for first in _DIGITS for second in _DIGITS]
 _TIME_WIDTH: Final = 10
 _COUNTER_WIDTH: Final = 4
 _OWNER_WIDTH: Final = 6
@@ -24,11 +25,12 @@ _OWNER_ID: Final = re.compile(f"[{_DIGITS}]{{16}}")
 _QUEUE_ID: Final = re.compile(f"[{_DIGITS}]{{20}}")
 _BODY_FILE: Final = re.compile(rf"[{_DIGITS}]{{16}}\.[{_DIGITS}]{{20}}(\.[0-9]+)?")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND: Final = dt.timedelta(milliseconds=1)
 
 
 def base32hex(number: int, width: int) -> str:
-    """Write the lowest ``5 * width`` bits of ``number``, so that the order of texts is the order of numbers."""
-    return "".join(_DIGITS[number >> 5 * place & 31] for place in reversed(range(width)))
+    """Write the lowest ``5 * width`` bits of a number so that texts are in the order of numbers; ``width`` is even."""
+    return "".join([_PAIRS[number >> place & 1023] for place in range(5 * width - 10, -10, -10)])
 
 
 def random_owner_id() -> str:
@@ -59,9 +61,12 @@ class QueueIds:
         """Name messages for the owner ``owner_id``."""
         self._tail = owner_id[:_OWNER_WIDTH]
         self._counter = count()
+        self._milliseconds = 0
+        self._head = base32hex(0, _TIME_WIDTH)
 
     def next(self, received: dt.datetime) -> QueueId:
         """Give the next id, for a message that begins to arrive at ``received``."""
-        milliseconds = (received - _EPOCH) // dt.timedelta(milliseconds=1)
-        head = base32hex(milliseconds, _TIME_WIDTH) + base32hex(next(self._counter), _COUNTER_WIDTH)
-        return QueueId(head + self._tail)
+        milliseconds = (received - _EPOCH) // _MILLISECOND
+        if milliseconds != self._milliseconds:
+            self._milliseconds, self._head = milliseconds, base32hex(milliseconds, _TIME_WIDTH)
+        return QueueId(self._head + base32hex(next(self._counter), _COUNTER_WIDTH) + self._tail)

@@ -97,8 +97,11 @@ class Writer:
 
     async def run_in(self, batch: Batch[ItemT], item: ItemT) -> None:
         """Run the work of ``batch`` for one item, and for others with it; all else is as for ``run``."""
-        with batch.job(item) as job:
+        job = batch.add(item)
+        try:
             await self._do(job)
+        finally:
+            batch.forget(job)
 
     async def close(self, last: Callable[[], None]) -> None:
         """Close the connection and do ``last``, both under the write lock; SpoolError if that was not to be had.
