@@ -242,7 +242,7 @@ def _rcpt(text: str, context: Context) -> Event:
     known = RCPT_PARAMETERS if context.session.is_extended else NO_RCPT_PARAMETERS
     parameters = parse_parameters(rest, known, _NO_RCPT)
     # RFC 6531 section 3.5
-    if not text.isascii() and not (context.envelope and context.envelope.parameters.smtputf8):
+    if not text.isascii() and not (context.transaction and context.transaction.is_internationalized):
         raise Refusal(NON_ASCII_RECIPIENT)
     return Rcpt(forward_path, parameters)
 

@@ -32,7 +32,12 @@ class Transaction:
 
     def spans(self, dialect: Dialect) -> tuple[int, ...]:
         """Give for each reply to the message how many recipients it speaks for (RFC 2033 section 4.2)."""
-        return tuple(self.shares) if dialect is Dialect.LMTP else (sum(self.shares),)
+        return tuple(self.shares) if dialect is Dialect.LMTP else (len(self.envelope.recipients),)
+
+    @property
+    def is_internationalized(self) -> bool:
+        """True if its addresses may be non-ASCII (RFC 6531 section 3.4)."""
+        return self.envelope.parameters.smtputf8
 
     @property
     def is_binary(self) -> bool:
