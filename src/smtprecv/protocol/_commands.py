@@ -124,7 +124,7 @@ def parse_command(line: bytes, context: Context) -> Event:
         text = argument.decode()
     except UnicodeDecodeError:
         raise Refusal(BAD_OCTETS) from None
-    if _NOT_TEXT.search(text):
+    if not text.isprintable() and _NOT_TEXT.search(text):
         raise Refusal(BAD_OCTETS)
     # More than one space behind the verb is tolerated: it cannot mean anything else.
     return parser(text.lstrip(" "), context)

@@ -49,6 +49,8 @@ _MAX_ORCPT_SIZE: Final = 500
 
 def parse_parameters(text: str, known: Mapping[str, Parameter[P]], so_far: P) -> P:
     """Read ``KEYWORD[=value]`` divided by spaces into ``so_far``; a Refusal for what is malformed or not known."""
+    if not text:
+        return so_far
     seen: set[str] = set()
     for word in filter(None, text.split(" ")):
         match = _PARAMETER.fullmatch(word)
