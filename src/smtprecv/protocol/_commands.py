@@ -93,8 +93,6 @@ LINE_SIZES: Final[Mapping[bytes, int]] = {
 """The verbs whose lines may be longer."""
 
 _NOT_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_FROM: Final = re.compile(r"FROM: *", re.IGNORECASE)
-_TO: Final = re.compile(r"TO: *", re.IGNORECASE)
 # RFC 3030 section 2; 20 digits, as RFC 1870 section 6.1 has them
 _BDAT: Final = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
 # RFC 4422 section 3.1: sasl-mech
@@ -216,11 +214,10 @@ def _parse_attribute(word: str) -> tuple[str, str | None]:
 
 def _mail(text: str, context: Context) -> Event:
     # Many clients put a space behind the colon, against RFC 5321 section 3.3; it cannot mean anything else.
-    start = _FROM.match(text)
-    if start is None:
+    if text[:5].upper() != "FROM:":
         raise Refusal(MAIL_SYNTAX)
     try:
-        reverse_path, rest = read_reverse_path(text[start.end() :])
+        reverse_path, rest = read_reverse_path(text[5:].lstrip(" "))
     except ValueError as error:
         raise Refusal(bad_sender(str(error))) from None
     known = MAIL_PARAMETERS if context.session.is_extended else NO_MAIL_PARAMETERS
@@ -232,11 +229,10 @@ def _mail(text: str, context: Context) -> Event:
 
 
 def _rcpt(text: str, context: Context) -> Event:
-    start = _TO.match(text)
-    if start is None:
+    if text[:3].upper() != "TO:":
         raise Refusal(RCPT_SYNTAX)
     try:
-        forward_path, rest = read_forward_path(text[start.end() :], context.config.hostname)
+        forward_path, rest = read_forward_path(text[3:].lstrip(" "), context.config.hostname)
     except ValueError as error:
         raise Refusal(bad_recipient(str(error))) from None
     known = RCPT_PARAMETERS if context.session.is_extended else NO_RCPT_PARAMETERS

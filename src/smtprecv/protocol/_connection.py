@@ -326,7 +326,8 @@ class Connection:
             case Mail():
                 context.begin(event)
             case Hello(domain, is_extended):
-                context.session = replace(context.session, hello=domain, is_extended=is_extended)
+                known = context.session
+                context.session = Session(domain, is_extended, known.identity, known.tls, known.dialect)
             case Auth() | AuthResponse():
                 context.session = replace(context.session, identity=self._identity)
             case Xclient():
