@@ -40,6 +40,8 @@ from smtprecv.protocol._parameters import (
     NO_MAIL_PARAMETERS,
     NO_RCPT_PARAMETERS,
     RCPT_PARAMETERS,
+    MailFields,
+    RcptFields,
     parse_parameters,
 )
 from smtprecv.protocol._refusal import (
@@ -221,7 +223,7 @@ def _mail(text: str, context: Context) -> Event:
     except ValueError as error:
         raise Refusal(bad_sender(str(error))) from None
     known = MAIL_PARAMETERS if context.session.is_extended else NO_MAIL_PARAMETERS
-    parameters = parse_parameters(rest, known, _NO_MAIL)
+    parameters = MailParameters(**parse_parameters(rest, known, MailFields())) if rest else _NO_MAIL
     # RFC 6531 section 3.5
     if not parameters.smtputf8 and not text.isascii():
         raise Refusal(NON_ASCII_SENDER)
@@ -236,7 +238,7 @@ def _rcpt(text: str, context: Context) -> Event:
     except ValueError as error:
         raise Refusal(bad_recipient(str(error))) from None
     known = RCPT_PARAMETERS if context.session.is_extended else NO_RCPT_PARAMETERS
-    parameters = parse_parameters(rest, known, _NO_RCPT)
+    parameters = RcptParameters(**parse_parameters(rest, known, RcptFields())) if rest else _NO_RCPT
     # RFC 6531 section 3.5
     if not text.isascii() and not (context.transaction and context.transaction.is_internationalized):
         raise Refusal(NON_ASCII_RECIPIENT)
