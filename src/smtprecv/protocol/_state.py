@@ -202,7 +202,7 @@ def objection(state: State, event: Event, context: Context) -> Reply | None:
     if config.requires_auth and session.identity is None and type(event) in _NEEDS_IDENTITY:
         return AUTH_REQUIRED
     match event:
-        case Mail(_, parameters):
+        case Mail(parameters=parameters):
             return _mail_objection(parameters, context)
         case Rcpt() if context.transaction is not None and len(context.transaction.shares) >= config.max_recipients:
             return TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10: 452, so that the client sends these later

@@ -25,9 +25,12 @@ class Transaction:
     def add(self, rcpt: Rcpt, instead: Sequence[ForwardPath]) -> None:
         """Add the recipient that an accepted RCPT names, or those that take its place."""
         path, parameters = rcpt.forward_path, rcpt.parameters
-        added = [Recipient(other, path, parameters) for other in instead] or [Recipient(path, None, parameters)]
+        if instead:
+            added = tuple(Recipient(other, path, parameters) for other in instead)
+        else:
+            added = (Recipient(path, None, parameters),)
         envelope = self.envelope
-        self.envelope = Envelope(envelope.reverse_path, envelope.parameters, (*envelope.recipients, *added))
+        self.envelope = Envelope(envelope.reverse_path, envelope.parameters, envelope.recipients + added)
         self.shares.append(len(added))
 
     def spans(self, dialect: Dialect) -> tuple[int, ...]:
