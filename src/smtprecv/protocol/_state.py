@@ -69,9 +69,6 @@ from smtprecv.protocol._reply import Reply
 class State(Enum):
     """Where a session stands."""
 
-    # A member is equal to itself alone; the hash that Enum has is a function of Python, called for each look-up.
-    __hash__ = object.__hash__
-
     CONNECTED = auto()
     """The client waits for the greeting."""
     REFUSED = auto()
