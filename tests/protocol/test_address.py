@@ -218,6 +218,29 @@ def test_what_is_no_path_is_refused(text: str) -> None:
         read_reverse_path(text)
 
 
+def outcome(text: str) -> tuple[ReversePath, str] | str:
+    """Give what is read of a text, or why nothing is."""
+    try:
+        return read_reverse_path(text)
+    except ValueError as error:
+        return str(error)
+
+
+@given(
+    st.sampled_from(["", "@relay.example:", "@a,@b:"]),
+    st.sampled_from(["a", "a.b", "\u00fc"]),
+    st.text('ab.-<>[]()1:,@"\\ ', max_size=12),
+)
+def test_where_a_path_ends(route: str, local_part: str, behind: str) -> None:
+    """A path that is cut off at its first bracket is the one that the whole grammar finds.
+
+    Quotes around a local part change nothing (RFC 5321 section 4.1.2), but that a bracket may stand inside of them.
+    """
+    whole, plain = (f"<{route}{written}@{behind}" for written in (f'"{local_part}"', local_part))
+    assert outcome(whole) == outcome(plain)
+    assert outcome(plain) == outcome(plain), "and it is kept as it is"
+
+
 def test_the_longest_path() -> None:
     """256 octets, brackets included, are accepted (RFC 5321 section 4.5.3.1.3)."""
     text = f"<{'a' * 64}@{'a.' * 94}a>"

@@ -17,7 +17,6 @@ from smtprecv.protocol import (
     Connection,
     Data,
     Dialect,
-    Envelope,
     Event,
     Expn,
     Hello,
@@ -43,13 +42,15 @@ from smtprecv.protocol._commands import COMMANDS, LINE_SIZES, MAX_LINE_SIZE, par
 from smtprecv.protocol._context import Context
 from smtprecv.protocol._extensions import offers
 from smtprecv.protocol._refusal import BAD_BASE64, Refusal
+from smtprecv.protocol._transaction import Transaction
 
 CONFIG = Config("mx.example.com", max_message_size=65536)
 TLS = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 CERTIFIED = replace(TLS, client_name="client.example")
 AFTER_HELO = Context(CONFIG, Session("a.example"), None)
 AFTER_EHLO = Context(CONFIG, Session("a.example", is_extended=True), None)
-INTERNATIONAL = Context(CONFIG, AFTER_EHLO.session, Envelope(ReversePath(None), MailParameters(smtputf8=True)))
+INTERNATIONAL_MAIL = Mail(ReversePath(None), MailParameters(smtputf8=True))
+INTERNATIONAL = Context(CONFIG, AFTER_EHLO.session, Transaction(INTERNATIONAL_MAIL, INTERNATIONAL_MAIL.parameters))
 TRUSTED = Context(replace(CONFIG, xclient=True), AFTER_EHLO.session)
 
 OFFERS = (

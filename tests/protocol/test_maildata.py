@@ -264,6 +264,17 @@ def test_stuffing_round_trips(lines: list[str], step: int) -> None:
     assert (message, EndOfMailData(len(message), None), b"\r\n.\r\n") == read(pieces)
 
 
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\xff"])), st.integers(1, 5))
+def test_a_line_ends_with_cr_lf(tokens: list[bytes], step: int) -> None:
+    """Whatever is a CR or an LF and not both, in that order, makes the message unsound (RFC 5321 section 2.3.8)."""
+    message = b"".join(tokens) + b"\r\n"
+    stream = message + b".\r\n"
+    rest = message.replace(b"\r\n", b"a")
+    defect = BARE_CR_OR_LF if b"\r" in rest or b"\n" in rest else None
+    for pieces in ([stream], [stream[n : n + step] for n in range(0, len(stream), step)]):
+        assert read(pieces)[1] == EndOfMailData(len(message), defect)
+
+
 @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a", b"Received:"])), st.integers(1, 5))
 def test_any_stream_has_one_end(tokens: list[bytes], step: int) -> None:
     """The end is where CRLF . CRLF first stands, the CRLF of DATA included, and the reads do not matter."""

@@ -18,34 +18,35 @@ from smtprecv.protocol import (
     Ret,
     Xtext,
 )
-from smtprecv.protocol._parameters import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameter, parse_parameters
+from smtprecv.protocol._parameters import (
+    MAIL_PARAMETERS,
+    RCPT_PARAMETERS,
+    MailFields,
+    Parameter,
+    RcptFields,
+    parse_parameters,
+)
 from smtprecv.protocol._refusal import BAD_PARAMETER, REPEATED_PARAMETER, UNKNOWN_PARAMETER, Refusal
 
-Seen = tuple[tuple[str, str], ...]
-
-NOTHING: Seen = ()
-
-
-def record(keyword: str) -> Parameter[Seen]:
-    """Make a parameter that records its value."""
-    return lambda so_far, value: (*so_far, (keyword, value))
-
-
-KNOWN = {keyword: record(keyword) for keyword in ("ENVID", "X-1", "8X")}
+KNOWN: dict[str, Parameter[MailFields]] = {
+    "ENVID": lambda value: {"envid": Xtext(value)},
+    "X-1": lambda value: {"smtputf8": not value},
+    "8X": lambda value: {"auth": value},
+}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", ()),
-        ("   ", ()),
-        (" ENVID=Case+2BKept", (("ENVID", "Case+2BKept"),)),
-        (" envid=a  x-1 8X=<b@example.com> ", (("ENVID", "a"), ("X-1", ""), ("8X", "<b@example.com>"))),
+        ("", {}),
+        ("   ", {}),
+        (" ENVID=Case+2BKept", {"envid": Xtext("Case+2BKept")}),
+        (" envid=a  x-1 8X=<b@example.com> ", {"envid": Xtext("a"), "smtputf8": True, "auth": "<b@example.com>"}),
     ],
 )
-def test_parameters_are_read(text: str, expected: Seen) -> None:
-    """Keywords have no case, values keep theirs, and the order is the client's."""
-    assert expected == parse_parameters(text, KNOWN, NOTHING)
+def test_parameters_are_read(text: str, expected: MailFields) -> None:
+    """Keywords have no case, values keep theirs, and one without a value has an empty one."""
+    assert expected == parse_parameters(text, KNOWN, MailFields())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_parameters_are_read(text: str, expected: Seen) -> None:
 def test_parameters_are_refused(text: str, reply: Reply) -> None:
     """What is malformed or given twice is 501, what is not known is 555 (RFC 5321 section 4.1.1.11)."""
     with pytest.raises(Refusal) as refused:
-        parse_parameters(text, KNOWN, NOTHING)
+        parse_parameters(text, KNOWN, MailFields())
     assert reply is refused.value.reply
 
 
@@ -102,14 +103,14 @@ def test_parameters_of_mail(text: str, expected: MailParameters) -> None:
 
     RFC 3461 sections 4.3 and 5.4, RFC 2852 section 4, RFC 6710 section 3, RFC 8689 section 2, RFC 4954 section 5.
     """
-    assert expected == parse_parameters(" " + text, MAIL_PARAMETERS, MailParameters())
+    assert expected == MailParameters(**parse_parameters(" " + text, MAIL_PARAMETERS, MailFields()))
 
 
 @pytest.mark.parametrize("text", BAD_MAIL)
 def test_bad_parameters_of_mail(text: str) -> None:
     """A value that its RFC does not allow is 501."""
     with pytest.raises(Refusal) as refused:
-        parse_parameters(" " + text, MAIL_PARAMETERS, MailParameters())
+        MailParameters(**parse_parameters(" " + text, MAIL_PARAMETERS, MailFields()))
     assert refused.value.reply is BAD_PARAMETER
 
 
@@ -152,21 +153,21 @@ def test_parameters_of_rcpt(text: str, expected: RcptParameters) -> None:
 
     RFC 3461 sections 4.1, 4.2 and 5.4.
     """
-    assert expected == parse_parameters(" " + text, RCPT_PARAMETERS, RcptParameters())
+    assert expected == RcptParameters(**parse_parameters(" " + text, RCPT_PARAMETERS, RcptFields()))
 
 
 @pytest.mark.parametrize("text", BAD_RCPT)
 def test_bad_parameters_of_rcpt(text: str) -> None:
     """A value that RFC 3461 section 4 does not allow is 501."""
     with pytest.raises(Refusal) as refused:
-        parse_parameters(" " + text, RCPT_PARAMETERS, RcptParameters())
+        RcptParameters(**parse_parameters(" " + text, RCPT_PARAMETERS, RcptFields()))
     assert refused.value.reply is BAD_PARAMETER
 
 
 def test_deliver_by_is_written_as_it_is_read() -> None:
     """The value of BY comes out as RFC 2852 section 4 writes it."""
     for text in ("120;R", "120;RT", "-1;NT", "0;N"):
-        assert str(parse_parameters(f" BY={text}", MAIL_PARAMETERS, MailParameters()).deliver_by) == text
+        assert str(MailParameters(**parse_parameters(f" BY={text}", MAIL_PARAMETERS, MailFields())).deliver_by) == text
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_deliver_by_is_written_as_it_is_read() -> None:
 )
 def test_the_address_of_an_original_recipient(value: str, address: str) -> None:
     r"""Xtext is decoded, and in the type utf-8 alone ``\x{...}``, if it can be shown (RFC 6533 section 3)."""
-    orcpt = parse_parameters(f" ORCPT={value}", RCPT_PARAMETERS, RcptParameters()).orcpt
+    orcpt = RcptParameters(**parse_parameters(f" ORCPT={value}", RCPT_PARAMETERS, RcptFields())).orcpt
     assert orcpt is not None
     assert (str(orcpt), orcpt.address) == (value, address)
 

@@ -18,7 +18,6 @@ from smtprecv.protocol import (
     Data,
     Domain,
     EndOfChunk,
-    Envelope,
     Event,
     Expn,
     ForwardPath,
@@ -54,6 +53,7 @@ from smtprecv.protocol._refusal import (
     UNKNOWN_COMMAND,
 )
 from smtprecv.protocol._state import IN_TRANSACTION, EventType, objection, redacted
+from smtprecv.protocol._transaction import Transaction
 
 # In each cell: where 2yz, 3yz and 4yz or 5yz lead; an empty cell is 503 (RFC 5321 sections 3.1, 3.8, 4.1.4). Beyond
 # them: RFC 3207 section 4 and RFC 4954 section 4, neither in a transaction; RFC 3030 section 2, no DATA behind BDAT.
@@ -200,10 +200,15 @@ def test_objections(state: State, event: Event, code: int | None) -> None:
 
 def test_too_many_recipients() -> None:
     """The recipient after the last possible one is 452, so that it is tried again (RFC 5321 section 4.5.3.1.10)."""
-    full = objection(State.RCPT, RCPT, replace(CONTEXT, accepted=100))
+    transaction = Transaction(NULL_MAIL, NULL_MAIL.parameters)
+    for _ in range(99):
+        transaction.add(RCPT, ())
+    context = replace(CONTEXT, transaction=transaction)
+    assert objection(State.RCPT, RCPT, context) is None
+    transaction.add(RCPT, (RCPT.forward_path, RCPT.forward_path))
+    full = objection(State.RCPT, RCPT, context)
     assert isinstance(full, Reply)
     assert (452, "4.5.3") == (full.code, str(full.status))
-    assert objection(State.RCPT, RCPT, replace(CONTEXT, accepted=99)) is None
 
 
 def test_too_many_transactions() -> None:
@@ -305,9 +310,9 @@ def test_parameters_not_offered(config: Config, session: Session, parameters: Ma
 
 def test_binary_mail_needs_chunks() -> None:
     """DATA could not hold it: 503, where BDAT is legal (RFC 3030 section 3)."""
-    binary = Envelope(ReversePath(None), MailParameters(body=Body.BINARY_MIME))
-    for envelope, code in ((binary, 503), (Envelope(ReversePath(None)), None), (None, None)):
-        context = replace(CONTEXT, envelope=envelope)
+    binary = Transaction(NULL_MAIL, MailParameters(body=Body.BINARY_MIME))
+    for transaction, code in ((binary, 503), (Transaction(NULL_MAIL, NULL_MAIL.parameters), None), (None, None)):
+        context = replace(CONTEXT, transaction=transaction)
         assert code == code_of(objection(State.RCPT, Data(), context))
         assert objection(State.RCPT, Bdat(1, is_last=False), context) is None
 

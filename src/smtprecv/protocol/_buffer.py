@@ -40,7 +40,9 @@ class LineReader:
     def next_line(self) -> bytes | Rejected | None:
         """Take the next line, without its CRLF; None if it is not all there."""
         buffer = self._buffer
-        if buffer and buffer[0] in _FOREIGN and self._head is None:
+        if not buffer:
+            return None
+        if buffer[0] in _FOREIGN and self._head is None:
             del buffer[0]
             return Rejected(b"", NOT_SMTP)
         end = buffer.find(b"\r\n", self._searched)

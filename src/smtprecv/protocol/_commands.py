@@ -40,6 +40,8 @@ from smtprecv.protocol._parameters import (
     NO_MAIL_PARAMETERS,
     NO_RCPT_PARAMETERS,
     RCPT_PARAMETERS,
+    MailFields,
+    RcptFields,
     parse_parameters,
 )
 from smtprecv.protocol._refusal import (
@@ -93,8 +95,6 @@ LINE_SIZES: Final[Mapping[bytes, int]] = {
 """The verbs whose lines may be longer."""
 
 _NOT_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_FROM: Final = re.compile(r"FROM: *", re.IGNORECASE)
-_TO: Final = re.compile(r"TO: *", re.IGNORECASE)
 # RFC 3030 section 2; 20 digits, as RFC 1870 section 6.1 has them
 _BDAT: Final = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
 # RFC 4422 section 3.1: sasl-mech
@@ -124,7 +124,7 @@ def parse_command(line: bytes, context: Context) -> Event:
         text = argument.decode()
     except UnicodeDecodeError:
         raise Refusal(BAD_OCTETS) from None
-    if _NOT_TEXT.search(text):
+    if not text.isprintable() and _NOT_TEXT.search(text):
         raise Refusal(BAD_OCTETS)
     # More than one space behind the verb is tolerated: it cannot mean anything else.
     return parser(text.lstrip(" "), context)
@@ -216,15 +216,14 @@ def _parse_attribute(word: str) -> tuple[str, str | None]:
 
 def _mail(text: str, context: Context) -> Event:
     # Many clients put a space behind the colon, against RFC 5321 section 3.3; it cannot mean anything else.
-    start = _FROM.match(text)
-    if start is None:
+    if text[:5].upper() != "FROM:":
         raise Refusal(MAIL_SYNTAX)
     try:
-        reverse_path, rest = read_reverse_path(text[start.end() :])
+        reverse_path, rest = read_reverse_path(text[5:].lstrip(" "))
     except ValueError as error:
         raise Refusal(bad_sender(str(error))) from None
     known = MAIL_PARAMETERS if context.session.is_extended else NO_MAIL_PARAMETERS
-    parameters = parse_parameters(rest, known, _NO_MAIL)
+    parameters = MailParameters(**parse_parameters(rest, known, MailFields())) if rest else _NO_MAIL
     # RFC 6531 section 3.5
     if not parameters.smtputf8 and not text.isascii():
         raise Refusal(NON_ASCII_SENDER)
@@ -232,17 +231,16 @@ def _mail(text: str, context: Context) -> Event:
 
 
 def _rcpt(text: str, context: Context) -> Event:
-    start = _TO.match(text)
-    if start is None:
+    if text[:3].upper() != "TO:":
         raise Refusal(RCPT_SYNTAX)
     try:
-        forward_path, rest = read_forward_path(text[start.end() :], context.config.hostname)
+        forward_path, rest = read_forward_path(text[3:].lstrip(" "), context.config.hostname)
     except ValueError as error:
         raise Refusal(bad_recipient(str(error))) from None
     known = RCPT_PARAMETERS if context.session.is_extended else NO_RCPT_PARAMETERS
-    parameters = parse_parameters(rest, known, _NO_RCPT)
+    parameters = RcptParameters(**parse_parameters(rest, known, RcptFields())) if rest else _NO_RCPT
     # RFC 6531 section 3.5
-    if not text.isascii() and not (context.envelope and context.envelope.parameters.smtputf8):
+    if not text.isascii() and not (context.transaction and context.transaction.is_internationalized):
         raise Refusal(NON_ASCII_RECIPIENT)
     return Rcpt(forward_path, parameters)
 

@@ -39,13 +39,30 @@ from smtprecv.protocol._events import (
 from smtprecv.protocol._maildata import DotReader
 from smtprecv.protocol._refusal import Refusal
 from smtprecv.protocol._reply import EnhancedStatus, Reply, wire_form
-from smtprecv.protocol._state import IN_TRANSACTION, State, after_bdat, after_reply, misread, objection, redacted
-from smtprecv.protocol._transaction import Transaction
+from smtprecv.protocol._state import (
+    AUTH,
+    CHUNK,
+    CLOSED,
+    CONNECTED,
+    DATA,
+    GREETED,
+    IN_TRANSACTION,
+    RCPT,
+    TLS,
+    State,
+    after_bdat,
+    after_reply,
+    misread,
+    objection,
+    redacted,
+)
 
-# Made once: a union of types, or a Session, for each command costs a tenth of the core's time.
+# Made once: a union of types, a Session, even the member of an Enum for each command cost a tenth of the core's time.
 _STRANGER: Final = Session()
-_UNANSWERED: Final = (MailData, Bdat)
+_NEED_DATA: Final = Signal.NEED_DATA
+_UNANSWERED: Final = frozenset({MailData, Bdat})
 _AUTHENTICATION: Final = (Auth, AuthResponse)
+_WITHOUT_STATUS: Final = (Hello, Xclient)
 # RFC 2034 section 4: 2yz, 4yz and 5yz replies have a status; 3yz has none.
 _DEFAULT_STATUS: Final = {klass: EnhancedStatus(klass, 0, 0) for klass in (2, 4, 5)}
 
@@ -75,32 +92,25 @@ class Connection:
     __slots__ = (
         "_assumed",
         "_buffer",
-        "_config",
+        "_context",
         "_identity",
         "_instead",
         "_is_ended",
-        "_is_trusted",
         "_lines",
         "_mail_data",
         "_open",
         "_replies_due",
-        "_session",
         "_state",
         "_swallowed",
-        "_transaction",
-        "_transactions",
     )
 
     def __init__(self, config: Config, tls: Tls | None = None) -> None:
         """Begin a session with a client that has just connected; ``tls`` is around it from the start (RFC 8314)."""
-        self._config = config
+        self._context = Context(config, Session(tls=tls, dialect=config.dialect), is_trusted=config.trusts_client)
         self._buffer = bytearray()
         self._lines = LineReader(self._buffer, MAX_LINE_SIZE)
-        self._mail_data: DotReader | ChunkReader = DotReader(self._buffer, config)
-        self._state = State.CONNECTED
-        self._session = Session(tls=tls, dialect=config.dialect)
-        self._transaction: Transaction | None = None
-        self._transactions = 0
+        self._mail_data: DotReader | ChunkReader | None = None
+        self._state = CONNECTED
         self._open: Event | None = None
         self._replies_due = 0
         self._instead: tuple[ForwardPath, ...] = ()
@@ -109,7 +119,6 @@ class Connection:
         self._swallowed: tuple[int, Rejected] | None = None
         """Octets of a chunk that can't be obeyed, still to come, and what is to be said behind them."""
         self._is_ended = False
-        self._is_trusted = config.trusts_client
 
     @property
     def state(self) -> State:
@@ -119,7 +128,7 @@ class Connection:
     @property
     def session(self) -> Session:
         """What is known of the client."""
-        return self._session
+        return self._context.session
 
     @property
     def envelope(self) -> Envelope | None:
@@ -128,7 +137,8 @@ class Connection:
         It begins with the 2yz reply to MAIL, has each recipient, or what it was redirected to, from the
         2yz reply to its RCPT on, and stays until the reply to EndOfMailData, to RSET, or to HELO or EHLO has been sent.
         """
-        return None if self._transaction is None else self._transaction.envelope
+        transaction = self._context.transaction
+        return None if transaction is None else transaction.envelope
 
     @property
     def replies_due(self) -> int:
@@ -142,7 +152,8 @@ class Connection:
         In SMTP one reply speaks for all. In LMTP each accepted RCPT has its own (RFC 2033 section 4.2), which speaks
         for one recipient, or for those that it was redirected to. Empty outside of a transaction.
         """
-        return () if self._transaction is None else self._transaction.spans(self._config.dialect)
+        transaction = self._context.transaction
+        return () if transaction is None else transaction.spans(self._context.config.dialect)
 
     @property
     def pipelined(self) -> bool:
@@ -155,7 +166,7 @@ class Connection:
         Octets behind the end of input, or behind the end of the session, are ignored; those that come after
         the 220 to STARTTLS are not this session's.
         """
-        if self._state is State.CLOSED or self._state is State.TLS or self._is_ended:
+        if self._state is CLOSED or self._state is TLS or self._is_ended:
             return
         self._buffer += octets
         self._is_ended = not octets
@@ -166,19 +177,19 @@ class Connection:
         At the end of input, when all that was received is used up, it gives ConnectionClosed and the
         state is CLOSED. In that state, however it was reached, every further call gives it again.
         """
-        if self._open is not None or self._state is State.TLS:
+        if self._open is not None or self._state is TLS:
             return Signal.PAUSED
-        if self._state is State.CLOSED:
+        if self._state is CLOSED:
             return ConnectionClosed()
         event = self._read()
         if event is None:
             if not self._is_ended:
-                return Signal.NEED_DATA
+                return _NEED_DATA
             self._close()
             return ConnectionClosed()
-        if not isinstance(event, _UNANSWERED):
+        if type(event) not in _UNANSWERED:
             self._open = event
-            self._replies_due = len(self.reply_spans) if isinstance(event, EndOfMailData) else 1
+            self._replies_due = len(self.reply_spans) if type(event) is EndOfMailData else 1
         return event
 
     def redirect(self, forward_paths: Sequence[ForwardPath]) -> None:
@@ -219,11 +230,11 @@ class Connection:
         RFC 3207 section 4.2: whatever was learned from the client in clear is forgotten.
         LocalProtocolError in any state but TLS.
         """
-        if self._state is not State.TLS:
+        if self._state is not TLS:
             msg = f"no STARTTLS was agreed to in state {self._state.name}"
             raise LocalProtocolError(msg)
-        connection = Connection(self._config, tls)
-        connection._state, connection._is_trusted = State.GREETED, self._is_trusted
+        connection = Connection(self._context.config, tls)
+        connection._state, connection._context.is_trusted = GREETED, self._context.is_trusted
         return connection
 
     def send(self, reply: Reply) -> bytes:
@@ -240,24 +251,25 @@ class Connection:
             asked = "nothing" if event is None else type(event).__name__
             msg = f"{reply.code} cannot answer {asked} in state {self._state.name}"
             raise LocalProtocolError(msg)
-        if reply.is_ok and isinstance(event, _AUTHENTICATION) and self._identity is None:
+        is_ok = reply.is_ok
+        if is_ok and self._identity is None and isinstance(event, _AUTHENTICATION):
             msg = "an accepted client needs an identity"
             raise LocalProtocolError(msg)
         octets = wire_form(reply, self._status_of(reply))
-        if following is State.CLOSED:
+        if following is CLOSED:
             self._close()
             return octets
         self._replies_due -= 1
         if self._replies_due:
             return octets
         self._open = None
-        if reply.is_ok:
+        if is_ok:
             self._take_over(event)
         self._instead, self._identity, self._assumed = (), None, _STRANGER
-        if following not in IN_TRANSACTION:
-            self._transaction = None
-        elif following is State.DATA:
-            self._mail_data = DotReader(self._buffer, self._config)
+        if following is DATA:
+            self._mail_data = DotReader(self._buffer, self._context.config)
+        elif following not in IN_TRANSACTION:
+            self._context.transaction = self._mail_data = None
         self._state = following
         return octets
 
@@ -265,14 +277,14 @@ class Connection:
         """Read one event from the buffer; None if it is not all there."""
         if self._swallowed is not None:
             return self._swallow(*self._swallowed)
-        match self._state:
-            case State.CONNECTED:
-                return Connected()
-            case State.DATA | State.CHUNK:
-                return self._mail_data.next_event()
-            case _:
-                line = self._lines.next_line()
-                return self._judge(line) if isinstance(line, bytes) else line and misread(line, self._state)
+        state = self._state
+        if state is CONNECTED:
+            return Connected()
+        if state is DATA or state is CHUNK:
+            assert self._mail_data is not None, "DATA and BDAT begin with a reader"
+            return self._mail_data.next_event()
+        line = self._lines.next_line()
+        return self._judge(line) if isinstance(line, bytes) else line and misread(line, state)
 
     def _swallow(self, size: int, refused: Rejected) -> Rejected | None:
         """Drop the octets of a chunk that can't be obeyed (RFC 3030 section 2)."""
@@ -282,26 +294,24 @@ class Connection:
 
     def _judge(self, line: bytes) -> Event | None:
         """Make the event of a command line: what it asks for, or Rejected."""
-        context = self._context()
+        state, context = self._state, self._context
+        context.is_followed = bool(self._buffer)
         try:
-            event = parse_response(line) if self._state is State.AUTH else parse_command(line, context)
+            event = parse_response(line) if state is AUTH else parse_command(line, context)
         except Refusal as refusal:
-            return misread(Rejected(line[:MAX_REJECTED_SIZE], refusal.reply), self._state)
-        reply = objection(self._state, event, context)
-        refused = None if reply is None else redacted(Rejected(line[:MAX_REJECTED_SIZE], reply), self._state)
+            return misread(Rejected(line[:MAX_REJECTED_SIZE], refusal.reply), state)
+        reply = objection(state, event, context)
+        refused = None if reply is None else redacted(Rejected(line[:MAX_REJECTED_SIZE], reply), state)
         if isinstance(event, Bdat):
             return self._swallow(event.size, refused) if refused else self._begin_chunk(event)
         return refused or event
 
-    def _context(self) -> Context:
-        accepted = 0 if self._transaction is None else len(self._transaction.shares)
-        return Context(self._config, self._session, self.envelope, accepted, self._transactions, bool(self._buffer))
-
     def _begin_chunk(self, chunk: Bdat) -> Bdat:
         """Move on without a reply: the one that is due comes at the end of the chunk."""
-        if self._state is State.RCPT:
-            is_binary = self._transaction is not None and self._transaction.is_binary
-            self._mail_data = ChunkReader(self._buffer, self._config, is_binary=is_binary)
+        context = self._context
+        if self._state is RCPT:
+            is_binary = context.transaction is not None and context.transaction.is_binary
+            self._mail_data = ChunkReader(self._buffer, context.config, is_binary=is_binary)
         assert isinstance(self._mail_data, ChunkReader), "a chunk follows RCPT or another chunk"
         self._mail_data.begin(chunk)
         self._state = after_bdat(self._state)
@@ -309,42 +319,32 @@ class Connection:
 
     def _take_over(self, event: Event | None) -> None:
         """Remember what was agreed to."""
+        context = self._context
         match event:
-            case Hello(domain, is_extended):
-                self._session = replace(self._session, hello=domain, is_extended=is_extended)
-            case Auth() | AuthResponse():
-                self._session = replace(self._session, identity=self._identity)
-            case Xclient():
-                tls = self._session.tls and replace(self._session.tls, client_name=None)
-                self._session = replace(self._assumed, tls=tls, dialect=self._session.dialect)
-                # Only who speaks for the client was trusted, and each client has its own transactions.
-                self._transactions = 0
-                self._is_trusted = False
+            case Rcpt() if context.transaction is not None:
+                context.transaction.add(event, self._instead)
             case Mail():
-                self._begin_transaction(event)
-            case Rcpt() if self._transaction is not None:
-                self._transaction.add(event, self._instead)
+                context.begin(event)
+            case Hello(domain, is_extended):
+                known = context.session
+                context.session = Session(domain, is_extended, known.identity, known.tls, known.dialect)
+            case Auth() | AuthResponse():
+                context.session = replace(context.session, identity=self._identity)
+            case Xclient():
+                context.assume(self._assumed)
             case _:
                 pass
-
-    def _begin_transaction(self, mail: Mail) -> None:
-        parameters = mail.parameters
-        # RFC 6710 section 4.1: a priority is granted to those who may ask for one; others are served at 0.
-        if parameters.priority and self._session.identity is None and not self._is_trusted:
-            parameters = replace(parameters, priority=0)
-        self._transaction = Transaction(mail, parameters)
-        self._transactions += 1
 
     def _status_of(self, reply: Reply) -> EnhancedStatus | None:
         """Give the reply's own status, or the one that ENHANCEDSTATUSCODES promised (RFC 2034 section 4)."""
         # RFC 2034 section 4: not in the greeting, which answers XCLIENT too, and not in the answer to HELO or EHLO.
-        if reply.status is not None or not self._session.is_extended or isinstance(self._open, Hello | Xclient):
+        if reply.status is not None or not self.session.is_extended or isinstance(self._open, _WITHOUT_STATUS):
             return reply.status
         return _DEFAULT_STATUS.get(reply.code // 100)
 
     def _close(self) -> None:
-        self._state = State.CLOSED
-        self._open = self._transaction = None
+        self._state = CLOSED
+        self._open = self._context.transaction = self._mail_data = None
         self._replies_due = 0
         self._swallowed = None
         self._buffer.clear()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -37,11 +38,11 @@ _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _LOCAL_PART: Final = rf"(?:{DOT_STRING.pattern}|{_QUOTED_STRING})"
 _ADDRESS_LITERAL: Final = re.compile(r"\[(?:(?P<ipv4>[0-9.]+)|[Ii][Pp][Vv]6:(?P<ipv6>[0-9A-Fa-f.:]+))\]")
 _HOST: Final = r"(?:\[[^\[\]\\\s<>@]+\]|[^\[\]\\\s<>@,:\"]+)"
-_MAILBOX: Final = re.compile(rf"(?P<local_part>{_LOCAL_PART})@(?P<host>{_HOST})")
+_NAMES: Final = rf"(?P<local_part>{_LOCAL_PART})@(?P<host>{_HOST})"
+_MAILBOX: Final = re.compile(_NAMES)
 # RFC 5321 section 4.1.2: a source route must be accepted and should be ignored.
-_PATH: Final = re.compile(rf"<(?:@{_HOST}(?:,@{_HOST})*:)?(?P<mailbox>{_LOCAL_PART}@{_HOST})>(?= |$)")
-_POSTMASTER: Final = re.compile(r"<(?P<local_part>postmaster)>(?= |$)", re.IGNORECASE)
-_NULL_PATH: Final = re.compile(r"<>(?= |$)")
+_PATH: Final = re.compile(rf"<(?:@{_HOST}(?:,@{_HOST})*:)?{_NAMES}>(?= |$)")
+_POSTMASTER: Final = re.compile(r"<(?P<local_part>postmaster)>", re.IGNORECASE)
 # Wider than RFC 5321 section 4.1.1.1: underscores and lone labels are what real clients say. Still nothing
 # that could mean something else in a trace field.
 _HELLO: Final = re.compile(r"(?=.{1,255}$)(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:_-]+\])")
@@ -78,14 +79,7 @@ def parse_mailbox(text: str) -> Mailbox:
     if match is None:
         msg = "the address is malformed"
         raise ValueError(msg)
-    local_part = match["local_part"]
-    if local_part.startswith('"'):
-        # RFC 5321 section 4.1.2: all quoted forms must be treated as equivalent.
-        local_part = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
-    if len(local_part.encode()) > MAX_LOCAL_PART_SIZE:
-        msg = "the local part is too long"
-        raise ValueError(msg)
-    return Mailbox(local_part, parse_host(match["host"]))
+    return _named(match)
 
 
 def parse_reverse_path(text: str) -> ReversePath:
@@ -100,32 +94,67 @@ def parse_forward_path(text: str) -> ForwardPath:
 
 def read_reverse_path(text: str) -> tuple[ReversePath, str]:
     """Read the path in angle brackets that ``text`` begins with; give it and the rest."""
-    match = _NULL_PATH.match(text)
-    if match is not None:
-        return ReversePath(None), text[match.end() :]
-    mailbox, rest = _read_path(text)
-    return ReversePath(mailbox), rest
+    path, rest = _divided(text)
+    return _reverse_path(path), rest
 
 
 def read_forward_path(text: str, hostname: str) -> tuple[ForwardPath, str]:
     """Read the path in angle brackets that ``text`` begins with; ``<Postmaster>`` is at ``hostname``."""
-    match = _POSTMASTER.match(text)
+    path, rest = _divided(text)
+    return _forward_path(path, hostname), rest
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Cut off the path that ``text`` begins with."""
+    path, bracket, rest = text.partition(">")
+    if bracket and '"' not in path and (not rest or rest.startswith(" ")):
+        return path + bracket, rest
+    # The bracket was none, or may stand in a quoted string.
+    match = _matched(_PATH.match(text))
+    return match[0], text[match.end() :]
+
+
+# Who sends or receives mail does so often. What is refused is not kept, and so no path that is kept is longer than its
+# limit.
+@lru_cache(maxsize=512)
+def _reverse_path(path: str) -> ReversePath:
+    return ReversePath(None if path == "<>" else _mailbox(path))
+
+
+@lru_cache(maxsize=512)
+def _forward_path(path: str, hostname: str) -> ForwardPath:
+    match = _POSTMASTER.fullmatch(path)
     if match is not None:
         # RFC 5321 section 4.5.1: accepted without a domain, in any case.
-        return ForwardPath(Mailbox(match["local_part"], parse_host(hostname))), text[match.end() :]
-    mailbox, rest = _read_path(text)
-    return ForwardPath(mailbox), rest
+        return ForwardPath(Mailbox(match["local_part"], parse_host(hostname)))
+    return ForwardPath(_mailbox(path))
 
 
-def _read_path(text: str) -> tuple[Mailbox, str]:
-    match = _PATH.match(text)
+def _mailbox(path: str) -> Mailbox:
+    match = _matched(_PATH.fullmatch(path))
+    if len(path.encode()) > MAX_PATH_SIZE:
+        msg = "the path is too long"
+        raise ValueError(msg)
+    return _named(match)
+
+
+def _matched(match: re.Match[str] | None) -> re.Match[str]:
     if match is None:
         msg = "the path is malformed"
         raise ValueError(msg)
-    if len(match[0].encode()) > MAX_PATH_SIZE:
-        msg = "the path is too long"
+    return match
+
+
+def _named(match: re.Match[str]) -> Mailbox:
+    """Give the mailbox whose two parts were found."""
+    local_part = match["local_part"]
+    if local_part.startswith('"'):
+        # RFC 5321 section 4.1.2: all quoted forms must be treated as equivalent.
+        local_part = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
+    if len(local_part.encode()) > MAX_LOCAL_PART_SIZE:
+        msg = "the local part is too long"
         raise ValueError(msg)
-    return parse_mailbox(match["mailbox"]), text[match.end() :]
+    return Mailbox(local_part, parse_host(match["host"]))
 
 
 def _parse_address_literal(text: str) -> AddressLiteral:

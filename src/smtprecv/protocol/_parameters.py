@@ -8,26 +8,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypedDict, TypeVar
 
 from smtprecv.protocol._envelope import (
     Body,
     ByMode,
     DeliverBy,
-    MailParameters,
     Notify,
     OriginalRecipient,
-    RcptParameters,
     Ret,
 )
 from smtprecv.protocol._grammar import parse_mailbox
 from smtprecv.protocol._refusal import BAD_PARAMETER, REPEATED_PARAMETER, UNKNOWN_PARAMETER, Refusal
 from smtprecv.protocol._xtext import Xtext
 
-P = TypeVar("P")
-Parameter: TypeAlias = Callable[[P, str], P]
-"""Takes the parameters so far and a value (empty without ``=``), and gives them with the value in.
+
+class MailFields(TypedDict, total=False):
+    """What MailParameters is made of, as far as the client said it."""
+
+    size: int
+    body: Body
+    smtputf8: bool
+    ret: Ret
+    envid: Xtext
+    deliver_by: DeliverBy
+    priority: int
+    require_tls: bool
+    auth: str
+
+
+class RcptFields(TypedDict, total=False):
+    """What RcptParameters is made of, as far as the client said it."""
+
+    notify: frozenset[Notify]
+    orcpt: OriginalRecipient
+
+
+Fields = TypeVar("Fields", MailFields, RcptFields)
+Parameter: TypeAlias = Callable[[str], Fields]
+"""Takes a value, empty without ``=``, and gives the field that it fills.
 
 A Refusal, or a ValueError, for a value that is none.
 """
@@ -47,8 +66,8 @@ _MAX_ORCPT_SIZE: Final = 500
 """Characters of an ORCPT (RFC 3461 section 5.4)."""
 
 
-def parse_parameters(text: str, known: Mapping[str, Parameter[P]], so_far: P) -> P:
-    """Read ``KEYWORD[=value]`` divided by spaces into ``so_far``; a Refusal for what is malformed or not known."""
+def parse_parameters(text: str, known: Mapping[str, Parameter[Fields]], fields: Fields) -> Fields:
+    """Read ``KEYWORD[=value]`` divided by spaces into ``fields``; a Refusal for what is malformed or not known."""
     seen: set[str] = set()
     for word in filter(None, text.split(" ")):
         match = _PARAMETER.fullmatch(word)
@@ -62,10 +81,10 @@ def parse_parameters(text: str, known: Mapping[str, Parameter[P]], so_far: P) ->
         if parameter is None:
             raise Refusal(UNKNOWN_PARAMETER)
         try:
-            so_far = parameter(so_far, match["value"] or "")
+            fields.update(parameter(match["value"] or ""))
         except ValueError:
             raise Refusal(BAD_PARAMETER) from None
-    return so_far
+    return fields
 
 
 def _matched(pattern: re.Pattern[str], value: str) -> re.Match[str]:
@@ -75,67 +94,67 @@ def _matched(pattern: re.Pattern[str], value: str) -> re.Match[str]:
     return match
 
 
-def _size(so_far: MailParameters, value: str) -> MailParameters:
-    return replace(so_far, size=int(_matched(_SIZE, value)[0]))
+def _size(value: str) -> MailFields:
+    return {"size": int(_matched(_SIZE, value)[0])}
 
 
-def _body(so_far: MailParameters, value: str) -> MailParameters:
-    return replace(so_far, body=Body(value.upper()))
+def _body(value: str) -> MailFields:
+    return {"body": Body(value.upper())}
 
 
-def _smtputf8(so_far: MailParameters, value: str) -> MailParameters:
+def _smtputf8(value: str) -> MailFields:
     # RFC 6531 section 3.4: the parameter does not have a value.
     _refuse_value(value)
-    return replace(so_far, smtputf8=True)
+    return {"smtputf8": True}
 
 
-def _ret(so_far: MailParameters, value: str) -> MailParameters:
-    return replace(so_far, ret=Ret(value.upper()))
+def _ret(value: str) -> MailFields:
+    return {"ret": Ret(value.upper())}
 
 
-def _envid(so_far: MailParameters, value: str) -> MailParameters:
+def _envid(value: str) -> MailFields:
     if not 0 < len(value) <= _MAX_ENVID_SIZE:
         raise Refusal(BAD_PARAMETER)
-    return replace(so_far, envid=Xtext.read(value))  # RFC 3461 section 4.4: kept as it came
+    return {"envid": Xtext.read(value)}  # RFC 3461 section 4.4: kept as it came
 
 
-def _by(so_far: MailParameters, value: str) -> MailParameters:
+def _by(value: str) -> MailFields:
     match = _matched(_BY, value)
     by = DeliverBy(int(match["seconds"]), ByMode(match["mode"].upper()), bool(match["trace"]))
     # RFC 2852 section 4: what is to be returned in no time could only be returned.
     if by.mode is ByMode.RETURN and by.seconds <= 0:
         raise Refusal(BAD_PARAMETER)
-    return replace(so_far, deliver_by=by)
+    return {"deliver_by": by}
 
 
-def _mt_priority(so_far: MailParameters, value: str) -> MailParameters:
-    return replace(so_far, priority=int(_matched(_PRIORITY, value)[0]))
+def _mt_priority(value: str) -> MailFields:
+    return {"priority": int(_matched(_PRIORITY, value)[0])}
 
 
-def _requiretls(so_far: MailParameters, value: str) -> MailParameters:
+def _requiretls(value: str) -> MailFields:
     # RFC 8689 section 2: no value is associated with this parameter.
     _refuse_value(value)
-    return replace(so_far, require_tls=True)
+    return {"require_tls": True}
 
 
-def _auth(so_far: MailParameters, value: str) -> MailParameters:
+def _auth(value: str) -> MailFields:
     if not value:
         raise Refusal(BAD_PARAMETER)
     text = str(Xtext.read(value, is_utf8=True))
     # RFC 4954 section 5: a mailbox, or <>.
-    return replace(so_far, auth="" if text == "<>" else str(parse_mailbox(text)))
+    return {"auth": "" if text == "<>" else str(parse_mailbox(text))}
 
 
-def _notify(so_far: RcptParameters, value: str) -> RcptParameters:
+def _notify(value: str) -> RcptFields:
     words = value.upper().split(",")
     # RFC 3461 section 4.1: NEVER stands alone.
     wanted = () if words == ["NEVER"] else tuple(Notify(word) for word in words)
     if len(set(wanted)) < len(wanted):
         raise Refusal(BAD_PARAMETER)
-    return replace(so_far, notify=frozenset(wanted))
+    return {"notify": frozenset(wanted)}
 
 
-def _orcpt(so_far: RcptParameters, value: str) -> RcptParameters:
+def _orcpt(value: str) -> RcptFields:
     address_type, semicolon, address = value.partition(";")
     if not (semicolon and address and _ADDRESS_TYPE.fullmatch(address_type)) or len(value) > _MAX_ORCPT_SIZE:
         raise Refusal(BAD_PARAMETER)
@@ -144,7 +163,7 @@ def _orcpt(so_far: RcptParameters, value: str) -> RcptParameters:
         raise Refusal(BAD_PARAMETER)
     # Its octets may stand encoded in any: so Postfix writes its internationalized ones, of the type rfc822.
     encoded = Xtext.read(address, is_utf8=True)
-    return replace(so_far, orcpt=OriginalRecipient(address_type, encoded))
+    return {"orcpt": OriginalRecipient(address_type, encoded)}
 
 
 def _refuse_value(value: str) -> None:
@@ -152,7 +171,7 @@ def _refuse_value(value: str) -> None:
         raise Refusal(BAD_PARAMETER)
 
 
-MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailParameters]]] = {
+MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailFields]]] = {
     "SIZE": _size,
     "BODY": _body,
     "SMTPUTF8": _smtputf8,
@@ -163,12 +182,12 @@ MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailParameters]]] = {
     "REQUIRETLS": _requiretls,
     "AUTH": _auth,
 }
-NO_MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailParameters]]] = {}
+NO_MAIL_PARAMETERS: Final[Mapping[str, Parameter[MailFields]]] = {}
 """What MAIL may have after HELO."""
 
-RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptParameters]]] = {
+RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptFields]]] = {
     "NOTIFY": _notify,
     "ORCPT": _orcpt,
 }
-NO_RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptParameters]]] = {}
+NO_RCPT_PARAMETERS: Final[Mapping[str, Parameter[RcptFields]]] = {}
 """What RCPT may have after HELO."""

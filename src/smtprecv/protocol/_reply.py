@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple, final
 
 MAX_REPLY_LINE_SIZE: Final = 512
 """Octets of one reply line, code and CRLF included (RFC 5321 section 4.5.3.1.5)."""
 MAX_CHALLENGE_SIZE: Final = 12288
 """Octets of a 334 line, which can't be divided (RFC 4954 section 4)."""
+
+_MAX_KEPT_SIZE: Final = 1024
+"""Characters of a text whose lines are kept, so that those that are take little room."""
 
 
 @final
@@ -96,7 +100,11 @@ class Reply:
 
 def wire_form(reply: Reply, enhanced_status: EnhancedStatus | None) -> bytes:
     """Give the lines for the wire, each ended by CRLF, with this status in the place of the reply's own."""
-    code, text = reply.code, reply.text
+    written = _written_once if len(reply.text) <= _MAX_KEPT_SIZE else _written
+    return written(reply.code, reply.text, enhanced_status)
+
+
+def _written(code: int, text: str, enhanced_status: EnhancedStatus | None) -> bytes:
     status = "" if enhanced_status is None else f"{enhanced_status} "
     line_size = MAX_CHALLENGE_SIZE if code == 334 else MAX_REPLY_LINE_SIZE
     room = line_size - len("250-\r\n") - len(status)
@@ -107,6 +115,10 @@ def wire_form(reply: Reply, enhanced_status: EnhancedStatus | None) -> bytes:
     lines = [f"{code}-{status}{piece}\r\n" for piece in others]
     lines.append(f"{code} {status}{last}\r\n")
     return "".join(lines).encode("ascii", "replace")
+
+
+_written_once: Final = lru_cache(maxsize=256)(_written)
+"""A server has few replies, and says them again and again."""
 
 
 def _printable(text: str) -> str:

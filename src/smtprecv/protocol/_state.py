@@ -21,7 +21,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias, final
 
 from smtprecv.protocol._context import Context
-from smtprecv.protocol._envelope import Body, MailParameters
+from smtprecv.protocol._envelope import MailParameters
 from smtprecv.protocol._events import (
     Auth,
     AuthResponse,
@@ -199,11 +199,11 @@ def objection(state: State, event: Event, context: Context) -> Reply | None:
     if config.requires_auth and session.identity is None and type(event) in _NEEDS_IDENTITY:
         return AUTH_REQUIRED
     match event:
-        case Mail(_, parameters):
+        case Mail(parameters=parameters):
             return _mail_objection(parameters, context)
-        case Rcpt() if context.accepted >= config.max_recipients:
+        case Rcpt() if context.transaction is not None and len(context.transaction.shares) >= config.max_recipients:
             return TOO_MANY_RECIPIENTS  # RFC 5321 section 4.5.3.1.10: 452, so that the client sends these later
-        case Data() if context.envelope is not None and context.envelope.parameters.body is Body.BINARY_MIME:
+        case Data() if context.transaction is not None and context.transaction.is_binary:
             return OUT_OF_ORDER  # RFC 3030 section 3
         case StartTls():
             return _starttls_objection(context)

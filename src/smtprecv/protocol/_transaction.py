@@ -25,14 +25,22 @@ class Transaction:
     def add(self, rcpt: Rcpt, instead: Sequence[ForwardPath]) -> None:
         """Add the recipient that an accepted RCPT names, or those that take its place."""
         path, parameters = rcpt.forward_path, rcpt.parameters
-        added = [Recipient(other, path, parameters) for other in instead] or [Recipient(path, None, parameters)]
+        if instead:
+            added = tuple(Recipient(other, path, parameters) for other in instead)
+        else:
+            added = (Recipient(path, None, parameters),)
         envelope = self.envelope
-        self.envelope = Envelope(envelope.reverse_path, envelope.parameters, (*envelope.recipients, *added))
+        self.envelope = Envelope(envelope.reverse_path, envelope.parameters, envelope.recipients + added)
         self.shares.append(len(added))
 
     def spans(self, dialect: Dialect) -> tuple[int, ...]:
         """Give for each reply to the message how many recipients it speaks for (RFC 2033 section 4.2)."""
-        return tuple(self.shares) if dialect is Dialect.LMTP else (sum(self.shares),)
+        return tuple(self.shares) if dialect is Dialect.LMTP else (len(self.envelope.recipients),)
+
+    @property
+    def is_internationalized(self) -> bool:
+        """True if its addresses may be non-ASCII (RFC 6531 section 3.4)."""
+        return self.envelope.parameters.smtputf8
 
     @property
     def is_binary(self) -> bool:
