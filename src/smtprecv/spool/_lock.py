@@ -23,7 +23,7 @@ from smtprecv.spool._folder import new_file
 
 _SHORTEST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.01
-"""Seconds between two tries: a tenth of the time that was waited so far, within these bounds. A group takes 1 to 2 ms."""
+"""Seconds between two tries: a tenth of the time waited so far, within these bounds. A group takes one or two ms."""
 _NO_FD: Final = -1
 
 
