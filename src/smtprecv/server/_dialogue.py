@@ -44,6 +44,7 @@ from smtprecv.protocol import (
     Rset,
     Severity,
     Signal,
+    StartTls,
     State,
     Tls,
     Vrfy,
@@ -67,6 +68,10 @@ _PROMISE_TIMEOUT: Final = 10.0
 """Seconds for which a cancellation waits until a client has been told that its message is accepted."""
 _FAREWELL_TIMEOUT: Final = 1.0
 """Seconds for the last words to a client, and for it to hear them."""
+
+# An Enum is slow to find its members, and these are asked for at each command.
+_CLOSED: Final = State.CLOSED
+_PERMANENT: Final = Severity.PERMANENT
 
 _IDLE: Final = Reply(421, "timeout, closing connection", EnhancedStatus(4, 4, 2))
 SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
@@ -186,7 +191,7 @@ class Dialogue:
 
     async def _converse(self) -> None:
         """Answer the client until the session is over, or until it is time for a farewell."""
-        while self._connection.state is not State.CLOSED:
+        while self._connection.state is not _CLOSED:
             if (self._errors or self._is_draining) and self._is_over():
                 return
             event = self._connection.next_event()
@@ -194,7 +199,7 @@ class Dialogue:
                 await self._read()
                 continue
             await self._respond(event)
-            if self._connection.state is State.TLS:
+            if isinstance(event, StartTls) and self._connection.state is State.TLS:
                 self._go_on(self._connection.secured(await self._secure()))
         if self._unsent:
             await self._flush()
@@ -218,11 +223,11 @@ class Dialogue:
         now = trio.current_time() if isinstance(event, MailData) else self._patience.begin()
         delay = 0.0
         for reply in await self._answers.answer(event):
-            if self._connection.state is State.CLOSED:
-                break  # a 421 for all recipients of LMTP is said once
             self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
             delay = max(delay, self._judge(event, reply))
+            if reply.code == 421:
+                break  # for all recipients of LMTP it is said once
         # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
         if delay and not self._tells_of_commit:
             await trio.sleep(delay)
@@ -239,7 +244,7 @@ class Dialogue:
             self._idle_commands = 0
         elif type(event) in _IDLE_COMMANDS:
             self._idle_commands += 1
-        if reply.severity is Severity.PERMANENT:
+        if reply.severity is _PERMANENT:
             return self._count_error(event, reply)
         if reply.code == 421:
             self._log_refusal(event, reply)
@@ -299,7 +304,7 @@ class Dialogue:
         Nothing is said after the session's own end, nor in the middle of a reply that the client has
         not taken, nor of a handshake.
         """
-        if self._is_sending or self._is_shaking_hands or self._connection.state is State.CLOSED:
+        if self._is_sending or self._is_shaking_hands or self._connection.state is _CLOSED:
             return
         self._unsent += self._connection.send(reply)
         _log.info("%s: %s", self._answers.client.session_id, reply)
