@@ -116,32 +116,35 @@ class Answers:
         return (self._trouble,) * self._connection.replies_due
 
     async def _answer(self, event: Event) -> Sequence[Reply]:
+        # What each message has comes first: a case that does not match costs its time.
         match event:
             case MailData(octets):
                 await self._write(octets)
                 return ()
+            case Rcpt():
+                return (await self._rcpt(event),)
+            case Mail():
+                return (await self._mail(event),)
+            case Data():
+                return (await self._begin(),)
+            case EndOfMailData():
+                return await self._end(event)
+            case Hello():
+                return (await self._hello(event),)
+            case StartTls() | Noop() | Vrfy() | Expn() | Quit():
+                return (_FIXED[type(event)],)
+            case Connected():
+                return (await self._greet(),)
+            case Rejected(reply=reply):
+                return (reply,)
+            case Rset():
+                await self._forget()
+                return (_FIXED[Rset],)
             case Bdat():
                 await self._begin_chunk()
                 return ()
             case EndOfChunk():
                 return (await self._end_chunk(event),)
-            case EndOfMailData():
-                return await self._end(event)
-            case Rcpt():
-                return (await self._rcpt(event),)
-            case Mail():
-                return (await self._mail(event),)
-            case Rset():
-                await self._forget()
-                return (_FIXED[Rset],)
-            case Data():
-                return (await self._begin(),)
-            case Hello():
-                return (await self._hello(event),)
-            case Connected():
-                return (await self._greet(),)
-            case Rejected(reply=reply):
-                return (reply,)
             case Help():
                 return (Reply(214, self._service.config.help_text, EnhancedStatus(2, 0, 0)),)
             case Auth() | AuthResponse():
@@ -150,8 +153,6 @@ class Answers:
                 return (await self._become(attributes),)
             case Xforward(attributes):
                 return (self._forward(attributes),)
-            case StartTls() | Noop() | Vrfy() | Expn() | Quit():
-                return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
                 return ()
 
