@@ -70,4 +70,6 @@ class Patience:
         return now
 
     def _move(self) -> None:
-        self._scope_ends = self._scope.deadline = self.deadline + self._slack
+        ends = self.deadline + self._slack
+        if ends != self._scope_ends:  # at the end of the session it stays
+            self._scope_ends = self._scope.deadline = ends

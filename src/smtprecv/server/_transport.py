@@ -69,10 +69,11 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             try:
                 return self.socket.recv(max_bytes or _READ_SIZE)
             except BlockingIOError:
-                self._has_waited = True
-                await trio.lowlevel.wait_readable(self.socket)
+                pass  # and no word more: an exception would be kept for as long as the client is silent
             except OSError as error:
                 self._lose(error)
+            self._has_waited = True
+            await trio.lowlevel.wait_readable(self.socket)
 
     async def aclose(self) -> None:
         """Close the socket at once; done when cancelled, too."""
