@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 
 import pytest
@@ -14,8 +14,10 @@ from tests.server.nameserver import from_zone, nameserver, silence
 from tests.server.test_ident import forever, service
 from tests.server.test_server import Who, serving
 
-from smtprecv.message import Client
+from smtprecv.message import Client, SessionId
+from smtprecv.protocol import Session
 from smtprecv.server import Ident, ReverseDns, Server
+from smtprecv.server._peer import in_session
 
 ZONE = {("1.0.0.127.in-addr.arpa.", "PTR"): ["mail.example."], ("mail.example.", "A"): ["127.0.0.1"]}
 
@@ -130,3 +132,12 @@ async def test_a_drain_and_a_cancellation_reach_a_lookup(lookups: int, caplog: p
         nursery.cancel_scope.cancel()
     assert (await Peer(theirs).reply()).startswith("421")
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_client_keeps_all_else_in_its_session() -> None:
+    """Whatever more is known of a client one day, none of it is lost when it says EHLO."""
+    address = ip_address("192.0.2.1")
+    client = Client(SessionId("s1"), address, 4711, Session(), "mail.example", "jones", ip_address("192.0.2.2"), 25)
+    assert all(getattr(client, known.name) != known.default for known in fields(client) if known.name != "session")
+    session = Session("mail.example", is_extended=True)
+    assert in_session(client, session) == replace(client, session=session)

@@ -47,11 +47,12 @@ async def test_octets_go_both_ways_and_end(ends: tuple[SocketTransport, socket.s
 
 
 async def test_more_than_the_kernel_takes_is_sent_as_it_is_read(ends: tuple[SocketTransport, socket.socket]) -> None:
-    """``has_sent`` leaves what the kernel does not take, and ``send_all`` waits for its turn."""
+    """``send_at_once`` says how much the kernel takes, nothing at last, and ``send_all`` waits for its turn."""
     near, far = ends
     octets = bytes(range(256)) * 4096 * 16
-    rest = bytearray(octets)
-    assert not near.has_sent(rest)
+    rest = octets
+    while taken := near.send_at_once(rest):
+        rest = rest[taken:]
     assert 0 < len(rest) < len(octets)
     heard = bytearray()
 
@@ -60,20 +61,61 @@ async def test_more_than_the_kernel_takes_is_sent_as_it_is_read(ends: tuple[Sock
             heard.extend(await trio.to_thread.run_sync(far.recv, 1 << 20))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(near.send_all, bytes(rest))
+        nursery.start_soon(near.send_all, rest)
         nursery.start_soon(read)
     assert heard == octets
 
 
-async def test_waiting_to_send_and_to_receive_is_cancelled(ends: tuple[SocketTransport, socket.socket]) -> None:
-    """Both end at once with their scope."""
+async def test_waiting_to_send_and_to_receive_is_cancelled(
+    ends: tuple[SocketTransport, socket.socket], autojump_clock: trio.testing.MockClock
+) -> None:
+    """Both end with their scope."""
     near, _ = ends
+    with trio.move_on_after(1) as scope:
+        await near.receive_some()
+    assert scope.cancelled_caught
+    with trio.move_on_after(1) as scope:
+        await near.send_all(bytes(1 << 26))
+    assert scope.cancelled_caught
+    assert trio.current_time() == 2
+
+
+async def test_what_is_there_is_left_there_by_who_is_cancelled(ends: tuple[SocketTransport, socket.socket]) -> None:
+    """To receive is a checkpoint though there are octets, and who is cancelled there loses none of them."""
+    near, far = ends
+    far.sendall(b"NOOP")
     with trio.move_on_after(0) as scope:
         await near.receive_some()
     assert scope.cancelled_caught
-    with trio.move_on_after(0) as scope:
-        await near.send_all(bytes(1 << 26))
-    assert scope.cancelled_caught
+    assert await near.receive_some() == b"NOOP"
+
+
+async def test_what_has_come_is_taken_without_asking_for_it_to_be_told(
+    ends: tuple[SocketTransport, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have had their turn, and so the octets are there as a rule: the event loop need not watch for them."""
+    near, far = ends
+    waits: list[object] = []
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", waits.append)
+
+    far.sendall(b"NOOP")
+    assert await near.receive_some() == b"NOOP"
+    assert not waits
+
+
+async def test_closing_ends_a_wait(ends: tuple[SocketTransport, socket.socket]) -> None:
+    """Who waits for a stream that another task closes is told; nothing is kept meanwhile, not even an exception."""
+    near, _ = ends
+
+    async def close() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        near.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close)
+        with pytest.raises(trio.ClosedResourceError) as told:
+            await near.receive_some()
+    assert told.value.__context__ is None
 
 
 async def test_a_reset_is_a_broken_stream(ends: tuple[SocketTransport, socket.socket]) -> None:

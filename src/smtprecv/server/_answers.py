@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, TypeAlias, final
 
 import trio
@@ -23,7 +22,6 @@ from smtprecv.protocol import (
     Connection,
     ConnectionClosed,
     Data,
-    Dialect,
     EndOfChunk,
     EndOfMailData,
     EnhancedStatus,
@@ -49,6 +47,7 @@ from smtprecv.server._auth import Authentication
 from smtprecv.server._hooks import RECIPIENT_OK
 from smtprecv.server._intake import Incoming
 from smtprecv.server._limits import Doorkeeper
+from smtprecv.server._peer import in_session
 from smtprecv.server._role import Service
 from smtprecv.server._spread import spread
 from smtprecv.server._trouble import local_error, spool_trouble
@@ -85,9 +84,8 @@ class Answers:
         """Answer the events of ``connection``."""
         self._connection = connection
         self._client = client
-        self._config = service.config
+        self._service = service
         self._hooks = service.hooks
-        self._intake = service.intake
         self._doorkeeper = doorkeeper
         self._authentication = Authentication(service.hooks)
         self._forwarded: _Attributes = ()
@@ -118,50 +116,52 @@ class Answers:
         return (self._trouble,) * self._connection.replies_due
 
     async def _answer(self, event: Event) -> Sequence[Reply]:
+        # What each message has comes first: a case that does not match costs its time.
         match event:
             case MailData(octets):
                 await self._write(octets)
                 return ()
+            case Rcpt():
+                return (await self._rcpt(event),)
+            case Mail():
+                return (await self._mail(event),)
+            case Data():
+                return (await self._begin(),)
+            case EndOfMailData():
+                return await self._end(event)
+            case Hello():
+                return (await self._hello(event),)
+            case StartTls() | Noop() | Vrfy() | Expn() | Quit():
+                return (_FIXED[type(event)],)
+            case Connected():
+                return (await self._greet(),)
+            case Rejected(reply=reply):
+                return (reply,)
+            case Rset():
+                await self._forget()
+                return (_FIXED[Rset],)
             case Bdat():
                 await self._begin_chunk()
                 return ()
             case EndOfChunk():
                 return (await self._end_chunk(event),)
-            case EndOfMailData():
-                return await self._end(event)
-            case Rcpt():
-                return (await self._rcpt(event),)
-            case Mail():
-                return (await self._mail(event),)
-            case Rset():
-                await self._forget()
-                return (_FIXED[Rset],)
-            case Data():
-                return (await self._begin(),)
-            case Hello():
-                return (await self._hello(event),)
-            case Connected():
-                return (await self._greet(),)
-            case Rejected(reply=reply):
-                return (reply,)
             case Help():
-                return (Reply(214, self._config.help_text, EnhancedStatus(2, 0, 0)),)
+                return (Reply(214, self._service.config.help_text, EnhancedStatus(2, 0, 0)),)
             case Auth() | AuthResponse():
                 return (await self._authenticate(event),)
             case Xclient(attributes):
                 return (await self._become(attributes),)
             case Xforward(attributes):
                 return (self._forward(attributes),)
-            case StartTls() | Noop() | Vrfy() | Expn() | Quit():
-                return (_FIXED[type(event)],)
             case ConnectionClosed():  # pragma: no branch  # the union ends here, which the type checkers prove
                 return ()
 
     @property
     def client(self) -> Client:
         """The client, as it is known now."""
-        if self._client.session is not self._connection.session:
-            self._client = replace(self._client, session=self._connection.session)
+        session = self._connection.session
+        if self._client.session is not session:
+            self._client = in_session(self._client, session)
         return self._client
 
     async def close(self) -> None:
@@ -173,7 +173,8 @@ class Answers:
     async def _forget(self) -> None:
         """End the transaction: what has come of a message is gone, and so is what XFORWARD said of it."""
         self._forwarded = ()
-        await self.close()
+        if self._incoming is not None:
+            await self.close()
 
     @property
     def _envelope(self) -> Envelope:
@@ -181,22 +182,17 @@ class Answers:
         assert envelope is not None, "the core tells of RCPT, DATA and mail data only inside a transaction"
         return envelope
 
-    @property
-    def _banner(self) -> Reply:
-        dialect = "LMTP" if self._config.dialect is Dialect.LMTP else "ESMTP"
-        return Reply(220, f"{self._config.hostname} {dialect}")
-
     async def _greet(self) -> Reply:
         self._client = await self._hooks.look_up(self.client)
         reply = await self._hooks.connect(self.client)
-        return self._banner if reply.is_ok else reply
+        return self._service.banner if reply.is_ok else reply
 
     async def _hello(self, hello: Hello) -> Reply:
         reply = await self._hooks.hello(self.client, hello)
         if not reply.is_ok:
             return reply
         await self._forget()  # RFC 5321 section 4.1.4: EHLO ends a transaction as RSET does
-        return Reply(250, "\n".join((self._config.hostname, *hello.offers)))
+        return Reply(250, "\n".join((self._service.config.hostname, *hello.offers)))
 
     async def _authenticate(self, event: Auth | AuthResponse) -> Reply:
         answer = await self._authentication.answer(self.client, event)
@@ -218,7 +214,7 @@ class Answers:
         _log.info("%s: %s is now %s", client.session_id, self._client.address, client.address)
         self._client = client
         self._connection.assume(client.session)
-        return self._banner
+        return self._service.banner
 
     def _forward(self, attributes: _Attributes) -> Reply:
         """Remember where the next message comes from, for the record."""
@@ -231,8 +227,9 @@ class Answers:
         return _FIXED[Noop]
 
     async def _mail(self, mail: Mail) -> Reply:
-        reply = await self._hooks.mail(self.client, mail)
-        return (self._doorkeeper.transaction(self.client.address) or reply) if reply.is_ok else reply
+        client = self.client
+        reply = await self._hooks.mail(client, mail)
+        return (self._doorkeeper.transaction(client.address) or reply) if reply.is_ok else reply
 
     async def _rcpt(self, rcpt: Rcpt) -> Reply:
         answer = await self._hooks.rcpt(self.client, self._envelope, rcpt)
@@ -245,7 +242,7 @@ class Answers:
         reply = await self._hooks.data(self.client, self._envelope)
         if not reply.is_ok:
             return reply
-        self._incoming = await self._intake.begin(self.client)
+        self._incoming = await self._service.intake.begin(self.client)
         return _START_MAIL
 
     async def _begin_chunk(self) -> None:
@@ -277,18 +274,16 @@ class Answers:
             await self._forget()
 
     async def _accept(self, incoming: Incoming) -> Sequence[Reply]:
+        client = xforward(self.client, self._forwarded) if self._forwarded else self.client
+        envelope = self._envelope
         # Shielded: whoever is cut off here sends the message again, and it is there twice (RFC 1047).
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _COMMIT_TIMEOUT):
-            return await self._commit(incoming)
+            replies = spread(await incoming.commit(client, envelope), self._connection.reply_spans)
+            self._incoming = None
+            for reply in dict.fromkeys(replies) if len(replies) > 1 else replies:  # the spool has one for all
+                _log.info("%s: from=<%s> %s", client.session_id, envelope.reverse_path, reply)
+            return replies
         return [_NOT_STORED] * self._connection.replies_due
-
-    async def _commit(self, incoming: Incoming) -> Sequence[Reply]:
-        client = xforward(self.client, self._forwarded) if self._forwarded else self.client
-        replies = spread(await incoming.commit(client, self._envelope), self._connection.reply_spans)
-        self._incoming = None
-        for reply in dict.fromkeys(replies):  # the spool has one for all
-            _log.info("%s: from=<%s> %s", self.client.session_id, self._envelope.reverse_path, reply)
-        return replies
 
 
 def _bad_attribute(error: ValueError) -> Reply:

@@ -44,6 +44,7 @@ from smtprecv.protocol import (
     Rset,
     Severity,
     Signal,
+    StartTls,
     State,
     Tls,
     Vrfy,
@@ -65,10 +66,12 @@ _FLUSH_TIME: Final = 5.0
 """Seconds for which they may wait: a client whose group is answered slowly must see that it is."""
 _PROMISE_TIMEOUT: Final = 10.0
 """Seconds for which a cancellation waits until a client has been told that its message is accepted."""
-_SLACK: Final = 0.01
-"""The part of ``idle_timeout`` by which a dialogue may end too late."""
 _FAREWELL_TIMEOUT: Final = 1.0
 """Seconds for the last words to a client, and for it to hear them."""
+
+# An Enum is slow to find its members, and these are asked for at each command.
+_CLOSED: Final = State.CLOSED
+_PERMANENT: Final = Severity.PERMANENT
 
 _IDLE: Final = Reply(421, "timeout, closing connection", EnhancedStatus(4, 4, 2))
 SHUTDOWN: Final = Reply(421, "service shutting down", EnhancedStatus(4, 3, 2))
@@ -97,11 +100,9 @@ class Dialogue:
         self._connection = Connection(self._config)
         self._answers = Answers(self._connection, client, service, doorkeeper)
         self._scope = trio.CancelScope()
-        self._ends = self._scope.deadline
-        self._slack = service.limits.idle_timeout * _SLACK
-        self._patience = Patience(service.limits, trio.current_time())
+        self._patience = Patience(service.limits, self._scope)
         self._farewell = _IDLE
-        self._unsent = bytearray()
+        self._unsent = b""
         self._tells_of_commit = False
         self._has_accepted = False
         self._is_sending = False
@@ -165,7 +166,7 @@ class Dialogue:
     async def _secure(self) -> Tls:
         """Put the stream into TLS; what was to be said in clear is said."""
         assert self._service.tls is not None, "TLS is offered only where there is a certificate"
-        self._move_deadline()
+        self._patience.begin()
         self._is_shaking_hands = True
         self._secured, tls = await secure(self._stream, self._service.tls, self._limits.handshake_timeout)
         self._stream = self._secured
@@ -178,7 +179,7 @@ class Dialogue:
 
     async def _is_patient(self) -> bool:
         """Say whether the client waits for the greeting (RFC 5321 section 4.3.1); who does not reads no replies."""
-        self._move_deadline()
+        self._patience.begin()
         if self._limits.greet_delay:
             with trio.move_on_after(self._limits.greet_delay):
                 if not await self._stream.receive_some(_READ_SIZE):
@@ -190,7 +191,7 @@ class Dialogue:
 
     async def _converse(self) -> None:
         """Answer the client until the session is over, or until it is time for a farewell."""
-        while self._connection.state is not State.CLOSED:
+        while self._connection.state is not _CLOSED:
             if (self._errors or self._is_draining) and self._is_over():
                 return
             event = self._connection.next_event()
@@ -198,9 +199,10 @@ class Dialogue:
                 await self._read()
                 continue
             await self._respond(event)
-            if self._connection.state is State.TLS:
+            if isinstance(event, StartTls) and self._connection.state is State.TLS:
                 self._go_on(self._connection.secured(await self._secure()))
-        await self._flush()
+        if self._unsent:
+            await self._flush()
         if self._is_cut_short or self._secured is not None:
             await self._let_hear()
 
@@ -218,14 +220,14 @@ class Dialogue:
 
     async def _respond(self, event: Event) -> None:
         # Octets of a message buy no time anew: they have when they were received.
-        now = trio.current_time() if isinstance(event, MailData) else self._move_deadline()
+        now = trio.current_time() if isinstance(event, MailData) else self._patience.begin()
         delay = 0.0
         for reply in await self._answers.answer(event):
-            if self._connection.state is State.CLOSED:
-                break  # a 421 for all recipients of LMTP is said once
             self._is_cut_short = self._connection.pipelined
             self._unsent += self._connection.send(reply)
             delay = max(delay, self._judge(event, reply))
+            if reply.code == 421:
+                break  # for all recipients of LMTP it is said once
         # Who has a promise is told of it at once, whatever else is said in the same breath (LMTP).
         if delay and not self._tells_of_commit:
             await trio.sleep(delay)
@@ -240,63 +242,61 @@ class Dialogue:
         if isinstance(event, EndOfMailData) and reply.is_ok:
             self._tells_of_commit = self._has_accepted = True
             self._idle_commands = 0
-        if type(event) in _IDLE_COMMANDS:
+        elif type(event) in _IDLE_COMMANDS:
             self._idle_commands += 1
-        if reply.severity is Severity.PERMANENT or reply.code == 421:
+        if reply.severity is _PERMANENT:
+            return self._count_error(event, reply)
+        if reply.code == 421:
             self._log_refusal(event, reply)
-        if reply.severity is Severity.PERMANENT:
-            self._errors += 1
-            self._doorkeeper.erred(self._answers.client.address)
-            if isinstance(event, Auth | AuthResponse):
-                self._auth_failures += 1
-                return max(self._limits.auth_failure_delay, self._limits.tarpit(self._errors))
-            return self._limits.tarpit(self._errors)
         if self._idle_commands > self._limits.max_idle_commands:
             self._errors += 1
         return 0.0
 
+    def _count_error(self, event: Event, reply: Reply) -> float:
+        self._log_refusal(event, reply)
+        self._errors += 1
+        self._doorkeeper.erred(self._answers.client.address)
+        tarpit = self._limits.tarpit(self._errors)
+        if not isinstance(event, Auth | AuthResponse):
+            return tarpit
+        self._auth_failures += 1
+        return max(self._limits.auth_failure_delay, tarpit)
+
     async def _read(self) -> None:
         """Send what is due, and wait for the client."""
-        await self._flush()
+        if self._unsent:
+            await self._flush()
         self._is_idle = True
         octets = await self._stream.receive_some(_READ_SIZE)
         self._is_idle = False
-        self._end_by(self._patience.received(trio.current_time(), len(octets)))
+        self._flushed_at = self._patience.received(len(octets))
         self._connection.receive_data(bytes(octets))
 
     async def _flush(self) -> None:
-        if not self._unsent:
-            self._flushed_at = trio.current_time()
-            return
-        self._flushed_at = self._move_deadline()
+        """Send what is due, and begin to wait for more."""
+        self._flushed_at = self._patience.begin()
         # Past this line the octets begin to go out: a cancellation that was there before cuts off nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(self._stream, SocketTransport):
+            self._unsent = self._unsent[self._stream.send_at_once(self._unsent) :]
+        if self._unsent:
+            await self._send_all()
+        self._tells_of_commit = False
+
+    async def _send_all(self) -> None:
+        """Send what the client must take first."""
         self._is_sending = True
-        if isinstance(self._stream, SocketTransport) and self._stream.has_sent(self._unsent):
-            self._tells_of_commit = False
-        elif self._tells_of_commit:
+        if self._tells_of_commit:
             with trio.move_on_after(_PROMISE_TIMEOUT, shield=True) as scope:
                 await self._stream.send_all(self._unsent)
             if scope.cancelled_caught:
                 # How much went out is not known: after this nothing could be told apart any more.
                 msg = "the client does not take its replies"
                 raise trio.BrokenResourceError(msg)
-            self._tells_of_commit = False
         else:
             await self._stream.send_all(self._unsent)
         self._is_sending = False
-        self._unsent.clear()
-
-    def _move_deadline(self) -> float:
-        """Begin the limit of a request anew, and give the time."""
-        now = trio.current_time()
-        self._end_by(self._patience.begin(now))
-        return now
-
-    def _end_by(self, deadline: float) -> None:
-        """Let the dialogue end at this time, or a little later: to move the scope's deadline costs more than a line."""
-        if not deadline <= self._ends <= deadline + self._slack:
-            self._ends = self._scope.deadline = deadline + self._slack
+        self._unsent = b""
 
     async def _say_farewell(self, reply: Reply) -> None:
         """Send what is due and a last reply, and let the client hear it, for a second at most.
@@ -304,7 +304,7 @@ class Dialogue:
         Nothing is said after the session's own end, nor in the middle of a reply that the client has
         not taken, nor of a handshake.
         """
-        if self._is_sending or self._is_shaking_hands or self._connection.state is State.CLOSED:
+        if self._is_sending or self._is_shaking_hands or self._connection.state is _CLOSED:
             return
         self._unsent += self._connection.send(reply)
         _log.info("%s: %s", self._answers.client.session_id, reply)

@@ -69,13 +69,13 @@ class Hooks:
         """Complete what is known of a client, before ``connect`` sees it."""
         return await self._lookups.complete(client)
 
-    async def connect(self, client: Client) -> Reply:
+    def connect(self, client: Client) -> Awaitable[Reply]:
         """Answer a connection."""
-        return await _ask(self._connect, _ACCEPTED, client)
+        return _ask(self._connect, _ACCEPTED, client)
 
-    async def hello(self, client: Client, hello: Hello) -> Reply:
+    def hello(self, client: Client, hello: Hello) -> Awaitable[Reply]:
         """Answer HELO or EHLO."""
-        return await _ask(self._hello, _ACCEPTED, client, hello)
+        return _ask(self._hello, _ACCEPTED, client, hello)
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -104,9 +104,9 @@ class Hooks:
                 return keys
         return None
 
-    async def mail(self, client: Client, mail: Mail) -> Reply:
+    def mail(self, client: Client, mail: Mail) -> Awaitable[Reply]:
         """Answer MAIL."""
-        return await _ask(self._mail, _SENDER_OK, client, mail)
+        return _ask(self._mail, _SENDER_OK, client, mail)
 
     async def rcpt(self, client: Client, envelope: Envelope, rcpt: Rcpt) -> Reply | Redirect:
         """Answer RCPT."""
@@ -122,9 +122,9 @@ class Hooks:
                 return reply
         return redirect or reply
 
-    async def data(self, client: Client, envelope: Envelope) -> Reply:
+    def data(self, client: Client, envelope: Envelope) -> Awaitable[Reply]:
         """Answer DATA."""
-        return await _ask(self._data, _ACCEPTED, client, envelope)
+        return _ask(self._data, _ACCEPTED, client, envelope)
 
     async def message(self, client: Client, envelope: Envelope, incoming: Incoming) -> Reply:
         """Answer the end of a sound message, which is made readable only if there is somebody to read it."""

@@ -124,6 +124,7 @@ class Doorkeeper:
         self._open = 0
         self._clients: Final = _Shares(limits, 1, clock)
         self._networks: Final = _Shares(limits, limits.network_factor, clock)
+        self._has_transaction_rate: Final = limits.transaction_rate is not None
 
     def enter(self, address: Address | None) -> Reply | None:
         """Count a connection in and give None, or give the 421 that it is due and count nothing."""
@@ -156,7 +157,7 @@ class Doorkeeper:
 
     def transaction(self, address: Address | None) -> Reply | None:
         """Count a MAIL command that is to be accepted and give None, or give its 451 and count nothing."""
-        if address is None:
+        if address is None or not self._has_transaction_rate:
             return None
         client, network = _keys(address)
         if not (self._clients.may_send(client) and self._networks.may_send(network)):

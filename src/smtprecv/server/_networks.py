@@ -85,6 +85,8 @@ class Networks:
 
     def __contains__(self, address: IPv4Address | IPv6Address | None) -> bool:
         """Say whether a peer with this address is in one of them; a mapped address counts as IPv4."""
+        if not self.networks:
+            return False
         if address is None:
             return UnixPeer.UNIX in self.networks
         known = unmapped(address)

@@ -14,6 +14,7 @@ import trio
 
 from smtprecv.errors import cancellation_in
 from smtprecv.message import Client
+from smtprecv.protocol import Session
 
 
 @runtime_checkable
@@ -58,3 +59,18 @@ class Lookups:
             raise cancellation_in(group) from None
         host, ident = found
         return replace(client, host=host, ident=ident)
+
+
+def in_session(client: Client, session: Session) -> Client:
+    """Give a client with what the protocol knows of it now."""
+    # By hand: `dataclasses.replace` takes five times as long, and this happens twice in each connection.
+    return Client(
+        client.session_id,
+        client.address,
+        client.port,
+        session,
+        client.host,
+        client.ident,
+        client.local_address,
+        client.local_port,
+    )

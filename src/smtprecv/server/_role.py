@@ -9,7 +9,7 @@ from typing import Final, final
 from smtprecv.errors import ConfigError
 from smtprecv.message import Client
 from smtprecv.policy import Policy
-from smtprecv.protocol import Config
+from smtprecv.protocol import Config, Dialect, Reply
 from smtprecv.server._hooks import Hooks
 from smtprecv.server._intake import Intake
 from smtprecv.server._limits import Limits
@@ -65,6 +65,7 @@ class Service:
         self.proxy_from: Final = proxy_from or Networks()
         # What can be offered follows from what is there.
         self.config: Final = replace(config, starttls=tls is not None, auth=hooks.mechanisms)
+        self.banner: Final = Reply(220, f"{config.hostname} {'LMTP' if config.dialect is Dialect.LMTP else 'ESMTP'}")
         self._xclient_from: Final = xclient_from or Networks()
         self._trusting: Final = replace(self.config, trusts_client=True, xclient=True)
 

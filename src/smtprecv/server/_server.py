@@ -217,17 +217,13 @@ class Server:
             _log.warning("%s: refused %s: %s", client.session_id, client.address, refusal)
             await _refuse(stream, b"" if service.implicit_tls else bytes(refusal))
             return
-        try:
-            await self._hold(Dialogue(stream, client, service, self._doorkeeper))
-        finally:
-            self._doorkeeper.leave(client.address)
-
-    async def _hold(self, dialogue: Dialogue) -> None:
+        dialogue = Dialogue(stream, client, service, self._doorkeeper)
         self._dialogues.add(dialogue)
         try:
             await dialogue.run()
         finally:
             self._dialogues.discard(dialogue)
+            self._doorkeeper.leave(client.address)
 
 
 async def _accept(

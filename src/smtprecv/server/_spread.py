@@ -24,6 +24,8 @@ def spread(replies: Sequence[Reply], spans: Sequence[int]) -> Sequence[Reply]:
     Where they differ no 421 is among them: it ends the session, and those behind it would never be heard.
     ValueError for any other number, and for 3yz.
     """
+    if len(replies) == len(spans) == 1 and is_final(replies[0]):
+        return replies
     if not all(is_final(reply) for reply in replies) or len(replies) not in {1, sum(spans)}:
         msg = f"an intake answered {[str(reply) for reply in replies]} to the end of a message"
         raise ValueError(msg)

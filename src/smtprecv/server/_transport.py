@@ -1,8 +1,8 @@
 """A connected socket as a stream, without what a stream for everybody costs.
 
 The theory. In a dialogue one task owns the stream, and it always listens after it has spoken. So nothing guards
-against two tasks, octets that the kernel takes at once go out without a turn of the event loop, and nothing is
-asked of the kernel before it has said that there is something.
+against two tasks, and octets that the kernel takes at once go out without a turn of the event loop. To listen lets
+the others have their turn first: under load the client has answered by then, and nobody need wait for it.
 
 Its one rule: ``receive_some`` is a checkpoint, always; ``send_all`` is one only where it must wait.
 """
@@ -25,32 +25,33 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     does not tell how much was sent.
     """
 
-    __slots__ = ("socket",)
+    __slots__ = ("_has_waited", "socket")
 
     def __init__(self, connected: socket.socket) -> None:
         """Take over the socket."""
         self.socket: Final = connected
+        self._has_waited = False
+        """Whether the event loop may know of the socket."""
 
-    def has_sent(self, octets: bytearray) -> bool:
-        """Send what the kernel takes at once, and leave the rest in ``octets``; True if there is none."""
+    def send_at_once(self, octets: bytes | memoryview) -> int:
+        """Send what the kernel takes now, and say how many octets that were."""
         try:
-            sent = self.socket.send(octets)
+            return self.socket.send(octets)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             self._lose(error)
-        del octets[:sent]
-        return not octets
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send octets."""
-        octets = bytearray(data)
-        while not self.has_sent(octets):
-            await trio.lowlevel.wait_writable(self.socket)
+        unsent = memoryview(data)
+        while unsent := unsent[self.send_at_once(unsent) :]:
+            await self.wait_send_all_might_not_block()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes octets."""
         self._demand_open()
+        self._has_waited = True
         await trio.lowlevel.wait_writable(self.socket)
 
     async def send_eof(self) -> None:
@@ -63,15 +64,16 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for octets, and give at most ``max_bytes`` of them; none where the other side sends no more."""
-        self._demand_open()
+        await trio.lowlevel.checkpoint()
         while True:
-            await trio.lowlevel.wait_readable(self.socket)
             try:
                 return self.socket.recv(max_bytes or _READ_SIZE)
-            except BlockingIOError:  # the kernel has thought better of it
-                continue
+            except BlockingIOError:
+                pass  # and no word more: an exception would be kept for as long as the client is silent
             except OSError as error:
                 self._lose(error)
+            self._has_waited = True
+            await trio.lowlevel.wait_readable(self.socket)
 
     async def aclose(self) -> None:
         """Close the socket at once; done when cancelled, too."""
@@ -81,7 +83,8 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def close(self) -> None:
         """Close the socket at once, if it is open."""
         if self.socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.socket)
+            if self._has_waited:
+                trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
 
     def _demand_open(self) -> None:

@@ -15,6 +15,9 @@ from smtprecv.protocol import EnhancedStatus, Reply, Severity
 
 _log: Final = logging.getLogger("smtprecv.server")
 
+_INTERMEDIATE: Final = Severity.INTERMEDIATE
+"""Under a name of its own, as an Enum is slow to find its members, and every reply of a hook is looked at."""
+
 
 def local_error(client: Client, error: BaseException) -> Reply:
     """Log a fault of ours, with its traceback, and give the 451 for it."""
@@ -34,4 +37,4 @@ def spool_trouble(client: Client, error: SpoolError) -> Reply:
 
 def is_final(reply: Reply) -> bool:
     """Say whether a reply is a yes or a no; 3yz is neither, and 221 answers QUIT alone (RFC 5321 section 4.3.2)."""
-    return reply.severity is not Severity.INTERMEDIATE and reply.code != 221
+    return reply.severity is not _INTERMEDIATE and reply.code != 221
