@@ -6,17 +6,27 @@ The disk of FOLDER is measured. What is measured and how, and what the numbers d
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Final
 
-from bench import load
+from bench import latency, load, memory, micro
 from bench.book import Book
+from bench.image import mounted
+from bench.machine import facts
 from bench.peer import Peer
+from bench.plot import plot
 from bench.roster import PARTS, PEERS, present
 from bench.table import part_table
+from bench.verdict import verdict_table, verdicts
+
+FEW: Final = 3
+"""Runs at most of what hardly differs from run to run, and takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +39,111 @@ class Options:
     runs: int
     seconds: float
     sessions: Sequence[int]
+    image: bool
+    json: Path | None
+    plot: Path | None
+
+    @property
+    def sender(self) -> load.Sender:
+        """What sends."""
+        return load.Sender(self.folder, self.seconds)
 
 
 def rates(book: Book, options: Options, peers: Sequence[Peer]) -> None:
     """Measure small messages into the queue."""
-    sender = load.Sender(options.folder, options.seconds)
-    load.measure(book, "rates", sender, peers, load.small(options.sessions), options.runs)
+    load.measure(book, "rates", options.sender, peers, load.small(options.sessions), options.runs)
 
 
-PARTS_OF_WORK: Final[Mapping[str, Callable[[Book, Options, Sequence[Peer]], None]]] = {"rates": rates}
+def maildir(book: Book, options: Options, peers: Sequence[Peer]) -> None:
+    """Measure small messages until each is a file in a Maildir."""
+    load.measure(book, "maildir", options.sender, peers, load.small(options.sessions), options.runs)
+
+
+def large(book: Book, options: Options, peers: Sequence[Peer]) -> None:
+    """Measure large messages into the queue."""
+    load.measure(book, "large", options.sender, peers, load.LARGE, options.runs)
+
+
+def waits(book: Book, options: Options, peers: Sequence[Peer]) -> None:
+    """Measure how long the 250 takes."""
+    latency.measure(book, options.sender, peers, options.runs)
+
+
+def octets(book: Book, options: Options, peers: Sequence[Peer]) -> None:
+    """Measure memory."""
+    memory.measure(book, options.folder, peers, min(options.runs, FEW))
+
+
+def parts(book: Book, options: Options, peers: Sequence[Peer]) -> None:
+    """Measure the parts alone."""
+    micro.measure(book, options.folder, options.runs)
+
+
+MEASURES: Final[Mapping[str, Callable[[Book, Options, Sequence[Peer]], None]]] = {
+    "rates": rates,
+    "maildir": maildir,
+    "large": large,
+    "latency": waits,
+    "memory": octets,
+    "micro": parts,
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure smtprecv beside other receivers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure smtprecv beside other receivers.",
+        epilog=f"PEER: {', '.join(PEERS)}",
+    )
     parser.add_argument("folder", nargs="?", help="whose disk is measured, by default that of the temporary folder")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="the parts, by default all")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=[*PEERS], help="by default all that are installed")
-    parser.add_argument("--runs", type=int, default=5, help="of each cell, default %(default)s")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=[*MEASURES], help="parts, by default all")
+    parser.add_argument(
+        "--peers", nargs="+", choices=PEERS, default=[*PEERS], metavar="PEER", help="by default all that are installed"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="of each cell, default %(default)s; of memory at most 3")
     parser.add_argument("--seconds", type=float, default=3.0, help="that a run takes, default %(default)s")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="at one time, default 1 10 50")
+    parser.add_argument(
+        "--image", action="store_true", help="measure on an ext4 with a journal in a file in FOLDER; as root"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw them there")
     return Options(**vars(parser.parse_args(arguments)))
 
 
-def main() -> None:
-    """Measure and print."""
-    options = parse()
+def measure(options: Options) -> Book:
+    """Measure all that was asked for; who cannot run here is named on standard error."""
     book = Book()
     for part in options.only:
-        peers = present([name for name in PARTS[part] if name in options.peers])
-        if part in PARTS_OF_WORK:
-            PARTS_OF_WORK[part](book, options, [*peers.values()])
+        MEASURES[part](book, options, present([name for name in PARTS[part] if name in options.peers]))
+    return book
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parse()
+    load.demand_source()
+    with ExitStack() as stack:
+        if options.image:
+            options = replace(options, folder=stack.enter_context(mounted(options.folder)))
+        machine = {"before": facts(options.folder or tempfile.gettempdir())}
+        try:
+            book = measure(options)
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
+        machine["after"] = facts(options.folder or tempfile.gettempdir())
+    reached = verdicts(book, options.sessions)
     for part in options.only:
         print(*part_table(book, part), sep="\n")
-    print(f"load average now: {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    print(*verdict_table(reached), *(f"failed: {failure}" for failure in book.failures), sep="\n")
+    print(*(f"{name}: {fact}" for name, fact in machine["after"].items()), sep="\n")
+    settings = {name: value for name, value in asdict(options).items() if name not in {"folder", "json", "plot"}}
+    document = {"machine": machine, "options": settings, "measured": book.rows(), "verdicts": reached}
+    if options.json is not None:
+        options.json.write_text(json.dumps({**document, "failures": book.failures}, indent=1) + "\n")
+    if options.plot is not None:
+        options.plot.write_text(plot(book))
 
 
 if __name__ == "__main__":

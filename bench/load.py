@@ -8,8 +8,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -81,6 +81,8 @@ class Sender:
 
     folder: str | None
     seconds: float
+    is_delivery: bool = False
+    """Whether what counts is that all is in a Maildir."""
     rates: dict[tuple[str, Load], float] = field(default_factory=dict)
 
     def run(self, peer: Peer, load: Load) -> Mapping[str, float]:
@@ -99,7 +101,7 @@ class Sender:
             cpu = (cpu_seconds(running.pid) - before) * 1000
         if load.size < 2**20:
             metrics = {ACCEPTED: messages / accepted, CPU: cpu / messages * 1000}
-            return {**metrics, DELIVERED: messages / delivered} if running.stored else metrics
+            return {**metrics, DELIVERED: messages / delivered} if self.is_delivery else metrics
         volume = messages * load.size / MB
         return {THROUGHPUT: volume / accepted, CPU_OF_OCTETS: cpu / volume * 100}
 
@@ -116,7 +118,7 @@ def measure(book: Book, part: str, sender: Sender, peers: Sequence[Peer], loads:
     for number in range(runs):
         for load in loads:
             for peer in peers if number % 2 == 0 else reversed(peers):
-                attempt(book, part, load.name, peer, number, lambda: sender.run(peer, load))  # noqa: B023
+                attempt(book, part, load.name, peer, number, partial(sender.run, peer, load))
 
 
 def attempt(book: Book, part: str, cell: str, peer: Peer, number: int, work: Callable[[], Mapping[str, float]]) -> None:
@@ -129,5 +131,4 @@ def attempt(book: Book, part: str, cell: str, peer: Peer, number: int, work: Cal
         return
     book.add(part, cell, peer.name, metrics)
     numbers = ", ".join(f"{value:,.1f} {metric}" for metric, value in metrics.items())
-    with suppress(OSError):
-        print(f"{part} {number + 1}, {cell}, {peer.name}: {numbers}; load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    print(f"{part} {number + 1}, {cell}, {peer.name}: {numbers}; load {os.getloadavg()[0]:.1f}", file=sys.stderr)

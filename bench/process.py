@@ -61,13 +61,17 @@ def started(command: Sequence[str], log: Path, is_ready: Callable[[str], bool]) 
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a server to end, and kill its process group if it does not."""
+    """Ask a server to end, and kill what is left of its process group then, or after a while."""
+    if process.poll() is not None:
+        return
     process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    deadline = time.monotonic() + GRACE
+    # While its leader was not waited for, the number of the group is nobody else's.
+    unseen = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    while os.waitid(os.P_PID, process.pid, unseen) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def tree(pid: int) -> Iterator[int]:

@@ -35,10 +35,10 @@ PARTS: Final[Mapping[str, Sequence[str]]] = {
 }
 
 
-def present(wanted: Sequence[str]) -> Mapping[str, Peer]:
+def present(wanted: Sequence[str]) -> Sequence[Peer]:
     """Give those of the wanted who can run here; the others are named on standard error."""
     lacks = {name: PEERS[name].missing() for name in wanted}
     for name, lack in lacks.items():
         if lack is not None:
             print(f"without {name}: it needs {lack}", file=sys.stderr)
-    return {name: PEERS[name] for name, lack in lacks.items() if lack is None}
+    return [PEERS[name] for name, lack in lacks.items() if lack is None]
