@@ -43,30 +43,29 @@ class Options:
     json: Path | None
     plot: Path | None
 
-    @property
-    def sender(self) -> load.Sender:
-        """What sends."""
-        return load.Sender(self.folder, self.seconds)
+    def sender(self, *, is_delivery: bool = False) -> load.Sender:
+        """Give what sends."""
+        return load.Sender(self.folder, self.seconds, is_delivery)
 
 
 def rates(book: Book, options: Options, peers: Sequence[Peer]) -> None:
     """Measure small messages into the queue."""
-    load.measure(book, "rates", options.sender, peers, load.small(options.sessions), options.runs)
+    load.measure(book, "rates", options.sender(), peers, load.small(options.sessions), options.runs)
 
 
 def maildir(book: Book, options: Options, peers: Sequence[Peer]) -> None:
     """Measure small messages until each is a file in a Maildir."""
-    load.measure(book, "maildir", options.sender, peers, load.small(options.sessions), options.runs)
+    load.measure(book, "maildir", options.sender(is_delivery=True), peers, load.small(options.sessions), options.runs)
 
 
 def large(book: Book, options: Options, peers: Sequence[Peer]) -> None:
     """Measure large messages into the queue."""
-    load.measure(book, "large", options.sender, peers, load.LARGE, options.runs)
+    load.measure(book, "large", options.sender(), peers, load.LARGE, options.runs)
 
 
 def waits(book: Book, options: Options, peers: Sequence[Peer]) -> None:
     """Measure how long the 250 takes."""
-    latency.measure(book, options.sender, peers, options.runs)
+    latency.measure(book, options.sender(), peers, options.runs)
 
 
 def octets(book: Book, options: Options, peers: Sequence[Peer]) -> None:

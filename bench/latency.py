@@ -139,6 +139,7 @@ def come(host: str, port: int, rate: float, seconds: float) -> Mapping[str, floa
                 clients.take(max(due - now, 0) if clients.idle else DEADLINE)
         while len(clients.idle) < SESSIONS:
             clients.take(DEADLINE)
+    took = time.perf_counter() - began
     waits = [wait for said, wait in clients.waits if said >= began]
     if len(waits) < 2:
         reason = f"too few messages in {seconds:g} s"
@@ -146,7 +147,7 @@ def come(host: str, port: int, rate: float, seconds: float) -> Mapping[str, floa
     percentiles = quantiles(waits, n=100, method="inclusive")
     milliseconds = {name: 1000 * wait for name, wait in zip(PERCENTILES, percentiles[49::49], strict=True)}
     late = {LATE: 100 * clients.late / len(clients.waits)}
-    return {**milliseconds, WORST: 1000 * max(waits), SENT: len(waits) / seconds, **late}
+    return {**milliseconds, WORST: 1000 * max(waits), SENT: len(waits) / took, **late}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +176,12 @@ def greatest(book: Book, sender: Sender, peers: Sequence[Peer], runs: int) -> Ma
 
 
 def measure(book: Book, sender: Sender, peers: Sequence[Peer], runs: int) -> None:
-    """Measure every peer at half of its own greatest rate, and at half of Postfix's; all take turns."""
+    """Measure every peer at half of its own greatest rate, and at half of Postfix's if it bears that; all take turns."""
     trial = Trial(sender.folder, sender.seconds)
     rates = greatest(book, sender, peers, runs)
     for number in range(runs):
         for cell, name in ((OWN_HALF, None), (POSTFIX_HALF, "postfix")):
             for peer in peers:
                 rate = rates.get(name or peer.name)
-                if rate is not None:
+                if rate is not None and rate / 2 < rates.get(peer.name, 0):
                     attempt(book, "latency", cell, peer, number, partial(trial.run, peer, rate / 2))
