@@ -176,7 +176,7 @@ def greatest(book: Book, sender: Sender, peers: Sequence[Peer], runs: int) -> Ma
 
 
 def measure(book: Book, sender: Sender, peers: Sequence[Peer], runs: int) -> None:
-    """Measure every peer at half of its own greatest rate, and at half of Postfix's if it bears that; all take turns."""
+    """Measure every peer at half of its own greatest rate, and at half of Postfix's if it bears that; in turn."""
     trial = Trial(sender.folder, sender.seconds)
     rates = greatest(book, sender, peers, runs)
     for number in range(runs):
