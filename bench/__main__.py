@@ -132,7 +132,7 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit("interrupted")
         machine["after"] = facts(options.folder or tempfile.gettempdir())
-    reached = verdicts(book, options.sessions)
+    reached = verdicts(book, options.sessions, options.only)
     for part in options.only:
         print(*part_table(book, part), sep="\n")
     print(*verdict_table(reached), *(f"failed: {failure}" for failure in book.failures), sep="\n")

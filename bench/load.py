@@ -125,7 +125,7 @@ def attempt(book: Book, part: str, cell: str, peer: Peer, number: int, work: Cal
     """Measure once, and write down what came of it; a peer that fails stops nobody else."""
     try:
         metrics = work()
-    except Trouble as trouble:
+    except (Trouble, OSError) as trouble:
         book.failures.append(f"{part}, {cell}, {peer.name}: {trouble}")
         print(book.failures[-1], file=sys.stderr)
         return

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -27,7 +27,11 @@ from bench.process import DEADLINE, Trouble, memory, resident
 IDLE_COUNTS: Final = (1000, 10_000)
 ADDRESSES: Final = 100
 SPARE: Final = 100
-"""Descriptors beside those of connections."""
+"""Connections that a server may have beside those that are counted."""
+FILES: Final = 2
+"""Descriptors that it may want for each: some are for the files of messages."""
+CONNECTIONS: Final = "connections"
+"""How many there were: fewer than the cell says where a process may not have so many descriptors."""
 WARM_UP: Final = Load(10, "k")
 FIRST: Final = 20
 """Connections that come and go before the others, so that what is made for the first one is there."""
@@ -88,20 +92,23 @@ def _reply(client: socket.socket) -> None:
             raise Trouble(reason)
 
 
-def may_open(count: int) -> None:
-    """Let this process, and those that it starts, have so many descriptors; Trouble if that is not allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, hard)))
-        except (ValueError, OSError) as error:
-            reason = f"{count} descriptors: {error}"
-            raise Trouble(reason) from None
+def allowed(count: int) -> int:
+    """Let this process, and those that it starts, have descriptors for so many connections; give how many may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES * (count + SPARE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return count
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return min(count, hard // FILES - SPARE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return count
 
 
-def per_connection(folder: str | None, count: int, peer: Peer) -> Mapping[str, float]:
-    """Open so many connections to a new server, and give what one of them holds."""
-    may_open(count + SPARE)
+def per_connection(folder: str | None, wanted: int, peer: Peer) -> Mapping[str, float]:
+    """Open so many connections, or as many as are allowed, to a new server, and give what one of them holds."""
+    count = allowed(wanted)
     with (
         tempfile.TemporaryDirectory(dir=folder) as temporary,
         peer.running(Path(temporary), count + SPARE) as running,
@@ -113,7 +120,7 @@ def per_connection(folder: str | None, count: int, peer: Peer) -> Mapping[str, f
             before = memory(running.pid)
             Idle(running, stack).grow(count)
             time.sleep(SETTLE)
-            return {PER_CONNECTION: (memory(running.pid) - before) / count / 1024}
+            return {PER_CONNECTION: (memory(running.pid) - before) / count / 1024, CONNECTIONS: count}
 
 
 @contextmanager

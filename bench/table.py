@@ -33,17 +33,17 @@ def part_table(book: Book, part: str) -> Iterator[str]:
     metrics = unique(key.metric for key in keys)
     if not keys:
         return
-    yield f"\n{part:<12} {'':<32}" + "".join(f" {metric:>24}" for metric in metrics)
+    yield f"\n{part:<24} {'':<34}" + "".join(f" {metric:>24}" for metric in metrics)
     for cell in unique(key.cell for key in keys):
         peers = unique(key.peer for key in keys if key.cell == cell)
         for peer in peers:
             values = [book.numbers.get(Key(part, cell, peer, metric)) for metric in metrics]
-            yield f"{cell:<12} {peer:<32}" + "".join(f" {spread(v) if v else '':>24}" for v in values).rstrip()
+            yield f"{cell:<24} {peer:<34}" + "".join(f" {spread(v) if v else '':>24}" for v in values).rstrip()
         for ours, theirs in PAIRS:
             if ours in peers and theirs in peers:
                 ratios = [book.ratio(Key(part, cell, ours, m), Key(part, cell, theirs, m)) for m in metrics]
                 cells = "".join(f" {'' if ratio is None else f'{ratio:.2f}':>24}" for ratio in ratios)
-                yield f"{'':<12} {f'{ours} / {theirs}':<32}" + cells.rstrip()
+                yield f"{'':<24} {f'{ours} / {theirs}':<34}" + cells.rstrip()
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -65,10 +65,12 @@ def targets(sessions: Sequence[int]) -> Iterator[Target]:
         yield against("p99 of the 250 / Postfix", "below", 1, "latency", P99, cell, "smtprecv", "postfix")
 
 
-def verdicts(book: Book, sessions: Sequence[int]) -> list[dict[str, str | float | None]]:
-    """Say of each target what was measured, and whether that reaches it."""
+def verdicts(book: Book, sessions: Sequence[int], parts: Sequence[str]) -> list[dict[str, str | float | None]]:
+    """Say of each target of these parts what was measured, and whether that reaches it."""
     rows: list[dict[str, str | float | None]] = []
     for target in targets(sessions):
+        if target.ours.part not in parts:
+            continue
         number = target.reached(book)
         reached = "not measured"
         if number is not None:
