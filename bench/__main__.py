@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -123,14 +124,12 @@ def main() -> None:
     """Measure, print and write."""
     options = parse()
     load.demand_source()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and not without ending the servers
     with ExitStack() as stack:
         if options.image:
             options = replace(options, folder=stack.enter_context(mounted(options.folder)))
         machine = {"before": facts(options.folder or tempfile.gettempdir())}
-        try:
-            book = measure(options)
-        except KeyboardInterrupt:
-            sys.exit("interrupted")
+        book = measure(options)
         machine["after"] = facts(options.folder or tempfile.gettempdir())
     reached = verdicts(book, options.sessions, options.only)
     for part in options.only:

@@ -66,6 +66,7 @@ class Idle:
     def _connect(self, source: str) -> socket.socket:
         where = (self.running.host, self.running.port)
         client = socket.create_connection(where, timeout=DEADLINE, source_address=(source, 0))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.running.tls is Tls.IMPLICIT:
             client = self.context.wrap_socket(client)
         _reply(client)
