@@ -22,6 +22,7 @@ from statistics import quantiles
 from typing import Final
 
 from bench.book import ACCEPTED, P50, P99, SENT, WORST, Book, Key
+from bench.client import EHLO, ENVELOPE, LINE, is_complete
 from bench.load import Load, Sender, attempt, send, wait_for_files
 from bench.load import measure as measure_rates
 from bench.peer import Peer
@@ -39,13 +40,8 @@ OWN_HALF: Final = "half of its own rate"
 POSTFIX_HALF: Final = "half of postfix's rate"
 LIMIT: Final = Load(10, "k")
 """The load whose rate is taken for the greatest."""
-MESSAGE: Final = b"Subject: hello\r\n\r\n" + (b"x" * 78 + b"\r\n") * 51 + b".\r\n"
-TRANSACTION: Final = (
-    b"MAIL FROM:<anna@example.com>\r\n",
-    b"RCPT TO:<ben@example.org>\r\n",
-    b"DATA\r\n",
-    MESSAGE,
-)
+MESSAGE: Final = b"Subject: hello\r\n\r\n" + LINE * 51 + b".\r\n"
+TRANSACTION: Final = (*ENVELOPE, MESSAGE)
 
 
 @dataclass(slots=True)
@@ -73,7 +69,7 @@ class Session:
         if not octets or self.reply[:1] not in b"23":
             reason = f"a session ended, or mail was refused: {self.reply!r}"
             raise Trouble(reason)
-        if not self.reply.endswith(b"\r\n") or self.reply.splitlines()[-1][3:4] == b"-":
+        if not is_complete(self.reply):
             return False
         self.reply = b""
         octets = next(self.left, b"")
@@ -95,7 +91,7 @@ class Clients:
         """Open a session, and say who we are."""
         client = stack.enter_context(socket.create_connection((host, port), timeout=DEADLINE))
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        session = Session(client, left=iter((b"EHLO client.example.com\r\n",)))
+        session = Session(client, left=iter((EHLO,)))
         while not session.listen():
             pass
         self.selector.register(client, selectors.EVENT_READ, session)

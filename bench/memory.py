@@ -6,23 +6,23 @@ Connections come from a hundred addresses of loopback, so that none has more of 
 from __future__ import annotations
 
 import resource
-import socket
 import ssl
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 from typing import Final
 
 from bench.book import ABOVE_IDLE, PER_CONNECTION, Book
+from bench.client import LINE, Client, trusting
 from bench.load import MB, Load, attempt, send, wait_for_files
-from bench.peer import Peer, Running, Tls
-from bench.process import DEADLINE, Trouble, memory, resident
+from bench.peer import Peer, Running
+from bench.process import memory, resident
 
 IDLE_COUNTS: Final = (1000, 10_000)
 ADDRESSES: Final = 100
@@ -37,60 +37,19 @@ FIRST: Final = 20
 """Connections that come and go before the others, so that what is made for the first one is there."""
 SETTLE: Final = 1.0
 """Seconds before memory is looked at."""
-LARGE: Final = Load(10, "k", 50 * MB)
+LARGE_MESSAGES: Final = 10
+LARGE_SIZE: Final = 50 * MB
+LINES: Final = 800
+"""Lines that are sent at once."""
 PAUSE: Final = 0.002
 """Seconds between two looks, while messages come."""
 LARGE_CELL: Final = "ten 50 MB messages"
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Clients that connect, say EHLO, and then nothing more."""
-
-    running: Running
-    stack: ExitStack
-    clients: list[socket.socket] = field(default_factory=list)
-    context: ssl.SSLContext = field(default_factory=partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT))
-
-    def __post_init__(self) -> None:
-        """Trust the server, whose certificate nobody knows."""
-        self.context.check_hostname = False
-        self.context.verify_mode = ssl.CERT_NONE
-
-    def grow(self, count: int) -> None:
-        """Connect until there are so many."""
-        while len(self.clients) < count:
-            source = f"127.0.1.{len(self.clients) % ADDRESSES + 1}"
-            self.clients.append(self.stack.enter_context(self._connect(source)))
-
-    def _connect(self, source: str) -> socket.socket:
-        where = (self.running.host, self.running.port)
-        client = socket.create_connection(where, timeout=DEADLINE, source_address=(source, 0))
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.running.tls is Tls.IMPLICIT:
-            client = self.context.wrap_socket(client)
-        _reply(client)
-        _ask(client, b"EHLO client.example.com\r\n")
-        if self.running.tls is Tls.STARTTLS:
-            _ask(client, b"STARTTLS\r\n")
-            client = self.context.wrap_socket(client)
-            _ask(client, b"EHLO client.example.com\r\n")
-        return client
-
-
-def _ask(client: socket.socket, command: bytes) -> None:
-    client.sendall(command)
-    _reply(client)
-
-
-def _reply(client: socket.socket) -> None:
-    reply = b""
-    while not reply.endswith(b"\r\n") or reply.splitlines()[-1][3:4] == b"-":
-        octets = client.recv(4096)
-        reply += octets
-        if not octets or reply[:1] != b"2":
-            reason = f"a connection was refused: {reply!r}"
-            raise Trouble(reason)
+def connect(running: Running, stack: ExitStack, context: ssl.SSLContext, count: int) -> None:
+    """Open connections whose clients say EHLO, and then nothing more."""
+    for number in range(count):
+        stack.enter_context(Client(running, context, f"127.0.1.{number % ADDRESSES + 1}"))
 
 
 def allowed(count: int) -> int:
@@ -114,12 +73,13 @@ def per_connection(folder: str | None, wanted: int, peer: Peer) -> Mapping[str, 
         tempfile.TemporaryDirectory(dir=folder) as temporary,
         peer.running(Path(temporary), count + SPARE) as running,
     ):
+        context = trusting()
         with ExitStack() as stack:
-            Idle(running, stack).grow(FIRST)
+            connect(running, stack, context, FIRST)
         with ExitStack() as stack:
             time.sleep(SETTLE)
             before = memory(running.pid)
-            Idle(running, stack).grow(count)
+            connect(running, stack, context, count)
             time.sleep(SETTLE)
             return {PER_CONNECTION: (memory(running.pid) - before) / count / 1024, CONNECTIONS: count}
 
@@ -143,6 +103,12 @@ def watched(pid: int) -> Iterator[list[float]]:
         thread.join()
 
 
+def upload(running: Running) -> None:
+    """Send a large message. smtp-source would not do: each of its sessions waits until another's message is sent."""
+    with Client(running) as client:
+        client.transact(repeat(LINE * LINES, LARGE_SIZE // (LINES * len(LINE))))
+
+
 def above_idle(folder: str | None, peer: Peer) -> Mapping[str, float]:
     """Send ten messages of 50 MB at once to a new server, and give how far it grows beyond what it is when idle."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary, peer.running(Path(temporary)) as running:
@@ -150,8 +116,9 @@ def above_idle(folder: str | None, peer: Peer) -> Mapping[str, float]:
         wait_for_files(running, WARM_UP.warm_up, 0.02)
         time.sleep(SETTLE)
         idle = resident(running.pid)
-        with watched(running.pid) as most:
-            send(running.address, LARGE, LARGE.sessions)
+        with watched(running.pid) as most, ThreadPoolExecutor(LARGE_MESSAGES) as pool:
+            for sent in [pool.submit(upload, running) for _ in range(LARGE_MESSAGES)]:
+                sent.result()
     return {ABOVE_IDLE: (most[0] - idle) / MB}
 
 
