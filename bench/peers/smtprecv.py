@@ -46,7 +46,7 @@ class Smtprecv:
             *([] if self.is_delivering else ["--no-runqueue"]),
             *(["--workers", str(self.workers)] if self.workers > 1 else []),
             *(word for limit in limits for word in (limit, str(connections))),
-            *([] if self.tls is Tls.NONE else _certificate(folder)),
+            *([] if self.tls is Tls.NONE else certificate(folder)),
         ]
 
 
@@ -64,7 +64,7 @@ def listening(command: Sequence[str], log: Path, workers: int = 1) -> Iterator[R
         yield Running(pid, ready[1], int(ready[2]))
 
 
-def _certificate(folder: Path) -> Sequence[str]:
+def certificate(folder: Path) -> Sequence[str]:
     """Make a certificate, and give the options that name it."""
     certificate = trustme.CA().issue_cert("localhost")
     certificate.private_key_pem.write_to_path(str(folder / "key.pem"))

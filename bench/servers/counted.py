@@ -1,0 +1,18 @@
+"""The command `smtprecv`, which at each SIGUSR2 writes to a file how many blocks of memory Python has given out.
+
+`python bench/servers/counted.py FILE serve …`. Resident memory moves in steps and never comes back; blocks are counted
+one by one, so that the smallest leak shows.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from smtprecv.cli import main
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    signal.signal(signal.SIGUSR2, lambda *_: file.write_text(str(sys.getallocatedblocks())))
+    sys.exit(main(sys.argv[2:]))
