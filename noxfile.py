@@ -181,6 +181,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Put the command under a mixed load for minutes, and say what grows; arguments go to bench/soak.py."""
+    session.install(".", *dependencies("bench"))
+    session.run("python", "-m", "bench.soak", *session.posargs)
+
+
+@nox.session
 def deep(session: nox.Session) -> None:
     """Measure a queue of a million messages beside one of a thousand; arguments go to bench/deep_queue.py."""
     session.install(".", *dependencies("bench"))

@@ -116,9 +116,9 @@ ROLES: Final[Mapping[str, Role]] = {
     "kept connections": Role(keep),
     "new connections": Role(come_and_go),
     "large": Role(be_large, pause=0.5),
-    "STARTTLS": Role(start_tls, pause=0.01),
-    "inside TLS": Role(be_inside_tls, pause=0.01),
-    "refused": Role(be_refused, pause=0.01),
-    "broken off": Role(break_off, pause=0.02),
+    "STARTTLS": Role(start_tls, pause=0.1),
+    "inside TLS": Role(be_inside_tls, pause=0.1),
+    "refused": Role(be_refused, pause=0.05),
+    "broken off": Role(break_off, pause=0.1),
     "deferred": Role(be_deferred, players=2, pause=0.1),
 }

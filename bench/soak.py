@@ -194,14 +194,13 @@ def table(samples: Sequence[Sample]) -> Iterator[str]:
     heads = ("before", "warmed up", "most", "at the end", "at rest", "per 100,000")
     yield f"{'':<30}" + "".join(f" {head:>12}" for head in heads)
     for key, (name, unit) in METRICS.items():
-        values = [
-            getattr(sample, key)
-            for sample in (first, warm[0], max(warm, key=lambda s: getattr(s, key)), load[-1], last)
-        ]
+        values: list[float] = [getattr(sample, key) for sample in (first, warm[0], load[-1], last)]
+        values.insert(2, max(getattr(sample, key) for sample in warm))
         cells = [f"{value / unit:,.2f}" for value in values] + [f"{growth(warm, key) / unit:+,.3f}"]
         yield f"{name:<30}" + "".join(f" {cell:>12}" for cell in cells)
     took = load[-1].seconds
-    yield f"{last.messages:,} messages, {load[-1].messages / took:,.0f} per second, {last.cpu / took:.2f} s of CPU per second"
+    rates = f"{load[-1].messages / took:,.0f} per second, {load[-1].cpu / took:.2f} s of CPU per second"
+    yield f"{last.messages:,} messages delivered, {rates}"
 
 
 def main() -> None:
