@@ -29,6 +29,7 @@ COLORS: Final[Mapping[str, str]] = {
     "smtprecv-starttls": "#7cc495",
     "postfix": "#c0281a",
     "postfix-maildir": "#c0281a",
+    "exim": "#8a5fb0",
     "aiosmtpd": "#e0a030",
     "floor": "#777",
     "floor-socket": "#bbb",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bench.peer import Peer, Tls
+from bench.peers.exim import Exim
 from bench.peers.postfix import Postfix
 from bench.peers.program import Program
 from bench.peers.smtprecv import Smtprecv
@@ -20,13 +21,14 @@ _ALL: Final[Sequence[Peer]] = (
     Program("aiosmtpd", "aiosmtpd_maildir.py", "{folder}/Maildir", needs="aiosmtpd", is_storing=True),
     Postfix("postfix"),
     Postfix("postfix-maildir", is_delivering=True),
+    Exim("exim"),
     Program("floor", "trio_floor.py", "stream", needs="trio"),
     Program("floor-socket", "trio_floor.py", "socket", needs="trio"),
 )
 PEERS: Final[Mapping[str, Peer]] = {peer.name: peer for peer in _ALL}
 
 PARTS: Final[Mapping[str, Sequence[str]]] = {
-    "rates": ("smtprecv", "workers", "postfix", "aiosmtpd", "floor", "floor-socket"),
+    "rates": ("smtprecv", "workers", "postfix", "exim", "aiosmtpd", "floor", "floor-socket"),
     "maildir": ("smtprecv-maildir", "postfix-maildir", "aiosmtpd"),
     "large": ("smtprecv", "postfix", "aiosmtpd", "floor"),
     "latency": ("smtprecv", "postfix", "aiosmtpd"),

@@ -84,14 +84,14 @@ class Postfix:
     def running(self, folder: Path, connections: int = 0) -> Iterator[Running]:
         folder.chmod(0o755)
         _make_folders(folder / "queue")
-        with _reserved_port() as port:
+        with reserved_port() as port:
             limit = str(connections) if connections else "-"
             (folder / "master.cf").write_text(SERVICES.format(port=port, limit=limit))
             kind = self._delivery(folder) if self.is_delivering else HOLD
             main = {**SETTINGS, **_places(folder), **kind}
             (folder / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
             command = [f"{_daemons()}/master", "-c", str(folder), "-d"]
-            with started(command, folder / "output", lambda _: _accepts(port)) as pid:
+            with started(command, folder / "output", lambda _: accepts(port)) as pid:
                 stored = partial(count_files, folder / "mail" / "Maildir") if self.is_delivering else None
                 yield Running(pid, "127.0.0.1", port, stored)
 
@@ -138,7 +138,7 @@ def _make_folders(queue: Path) -> None:
 
 
 @contextmanager
-def _reserved_port() -> Iterator[int]:
+def reserved_port() -> Iterator[int]:
     """Give a free port; a socket that never listens keeps it ours until Postfix listens there, and beside it."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,7 +146,7 @@ def _reserved_port() -> Iterator[int]:
         yield int(reserved.getsockname()[1])
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     """Tell whether somebody listens, and greets."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         return client.recv(4).startswith(b"220")
