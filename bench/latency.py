@@ -23,7 +23,7 @@ from typing import Final
 
 from bench.book import ACCEPTED, P50, P99, SENT, WORST, Book, Key
 from bench.client import EHLO, ENVELOPE, LINE, is_complete
-from bench.load import Load, Sender, attempt, send, wait_for_files
+from bench.load import Load, Sender, attempt, in_turn, send, wait_for_files
 from bench.load import measure as measure_rates
 from bench.peer import Peer
 from bench.process import DEADLINE, Trouble
@@ -177,7 +177,7 @@ def measure(book: Book, sender: Sender, peers: Sequence[Peer], runs: int) -> Non
     rates = greatest(book, sender, peers, runs)
     for number in range(runs):
         for cell, name in ((OWN_HALF, None), (POSTFIX_HALF, "postfix")):
-            for peer in peers:
+            for peer in in_turn(peers, number):
                 rate = rates.get(name or peer.name)
                 if rate is not None and rate / 2 < rates.get(peer.name, 0):
                     attempt(book, "latency", cell, peer, number, partial(trial.run, peer, rate / 2))

@@ -114,11 +114,16 @@ def wait_for_files(running: Running, count: int, pause: float) -> None:
 
 
 def measure(book: Book, part: str, sender: Sender, peers: Sequence[Peer], loads: Sequence[Load], runs: int) -> None:
-    """Measure every peer under every load, so often; all take turns, and the order is turned round each time."""
+    """Measure every peer under every load, so often; all take turns."""
     for number in range(runs):
         for load in loads:
-            for peer in peers if number % 2 == 0 else reversed(peers):
+            for peer in in_turn(peers, number):
                 attempt(book, part, load.name, peer, number, partial(sender.run, peer, load))
+
+
+def in_turn(peers: Sequence[Peer], number: int) -> Sequence[Peer]:
+    """Give who is measured in the run of this number: forwards, then backwards, so that nobody always comes first."""
+    return peers if number % 2 == 0 else peers[::-1]
 
 
 def attempt(book: Book, part: str, cell: str, peer: Peer, number: int, work: Callable[[], Mapping[str, float]]) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 
 from bench.book import ABOVE_IDLE, PER_CONNECTION, Book
 from bench.client import LINE, Client, trusting
-from bench.load import MB, Load, attempt, send, wait_for_files
+from bench.load import MB, Load, attempt, in_turn, send, wait_for_files
 from bench.peer import Peer, Running
 from bench.process import memory, resident
 
@@ -125,8 +125,8 @@ def above_idle(folder: str | None, peer: Peer) -> Mapping[str, float]:
 def measure(book: Book, folder: str | None, peers: Sequence[Peer], runs: int) -> None:
     """Measure every peer so often; all take turns. Large messages come without TLS only."""
     for number in range(runs):
-        for count, peer in product(IDLE_COUNTS, peers):
+        for count, peer in product(IDLE_COUNTS, in_turn(peers, number)):
             attempt(book, "memory", f"{count:,}", peer, number, partial(per_connection, folder, count, peer))
-        for peer in peers:
+        for peer in in_turn(peers, number):
             if not peer.name.endswith("tls"):
                 attempt(book, "memory", LARGE_CELL, peer, number, partial(above_idle, folder, peer))
