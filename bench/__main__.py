@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ from bench.image import mounted
 from bench.machine import facts
 from bench.peer import Peer
 from bench.plot import plot
+from bench.process import end_at_sigterm
 from bench.roster import PARTS, PEERS, present
 from bench.table import part_table
 from bench.verdict import verdict_table, verdicts
@@ -124,7 +123,7 @@ def main() -> None:
     """Measure, print and write."""
     options = parse()
     load.demand_source()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and not without ending the servers
+    end_at_sigterm()
     with ExitStack() as stack:
         if options.image:
             options = replace(options, folder=stack.enter_context(mounted(options.folder)))

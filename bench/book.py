@@ -38,8 +38,8 @@ class Key(NamedTuple):
 class Book:
     """All numbers, in the order in which they came; and in words what could not be measured."""
 
-    numbers: dict[Key, list[float]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    numbers: dict[Key, list[float]] = field(default_factory=dict[Key, list[float]])
+    failures: list[str] = field(default_factory=list[str])
 
     def add(self, part: str, cell: str, peer: str, metrics: Mapping[str, float]) -> None:
         """Write down what one run gave."""
@@ -61,7 +61,7 @@ class Book:
         return [{**key._asdict(), "numbers": numbers} for key, numbers in self.numbers.items()]
 
 
-def read(rows: Iterable[Mapping[str, object]]) -> Book:
+def read(rows: Iterable[Mapping[str, str | list[float]]]) -> Book:
     """Give the book that `rows()` was made of."""
     book = Book()
     for row in rows:

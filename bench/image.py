@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ SIZE: Final = 16 * 2**30
 
 
 @contextmanager
-def mounted(folder: str | None) -> Iterator[str]:
+def mounted(folder: str | None) -> Generator[str]:
     """Make a file system on the disk of a folder, and give where it is mounted; it is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path, place = Path(temporary, "image"), Path(temporary, "disk")

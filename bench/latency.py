@@ -83,8 +83,8 @@ class Clients:
     """Sessions of which each is idle or waits for a reply; `waits` has when a message ended, and how long it waited."""
 
     selector: selectors.BaseSelector
-    idle: deque[Session] = field(default_factory=deque)
-    waits: list[tuple[float, float]] = field(default_factory=list)
+    idle: deque[Session] = field(default_factory=deque[Session])
+    waits: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     late: int = 0
 
     def connect(self, stack: ExitStack, host: str, port: int) -> None:

@@ -83,7 +83,7 @@ class Sender:
     seconds: float
     is_delivery: bool = False
     """Whether what counts is that all is in a Maildir."""
-    rates: dict[tuple[str, Load], float] = field(default_factory=dict)
+    rates: dict[tuple[str, Load], float] = field(default_factory=dict[tuple[str, Load], float])
 
     def run(self, peer: Peer, load: Load) -> Mapping[str, float]:
         """Measure a new server with an empty folder once."""

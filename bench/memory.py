@@ -10,7 +10,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -85,7 +85,7 @@ def per_connection(folder: str | None, wanted: int, peer: Peer) -> Mapping[str, 
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[list[float]]:
+def watched(pid: int) -> Generator[list[float]]:
     """Look at the resident octets of a server all the time; the list has one member, the most that there was."""
     most = [resident(pid)]
     over = threading.Event()

@@ -11,9 +11,10 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 DEADLINE: Final = 120.0
@@ -24,6 +25,10 @@ GRACE: Final = 20.0
 
 class Trouble(SystemExit):
     """Something that is measured did not do what it should; ends a program that does not catch it, with the reason."""
+
+
+class Ended(SystemExit):
+    """This program was told to end."""
 
 
 def until(fact: Callable[[], bool], what: str, pause: float) -> None:
@@ -42,7 +47,7 @@ def find(program: str) -> str | None:
 
 
 @contextmanager
-def started(command: Sequence[str], log: Path, is_ready: Callable[[str], bool]) -> Iterator[int]:
+def started(command: Sequence[str], log: Path, is_ready: Callable[[str], bool]) -> Generator[int]:
     """Run a server in a process group of its own; give its pid once its log or its port says that it is ready."""
     with (
         log.open("wb") as output,
@@ -58,6 +63,16 @@ def started(command: Sequence[str], log: Path, is_ready: Callable[[str], bool]) 
             yield process.pid
         finally:
             end(process)
+
+
+def end_at_sigterm() -> None:
+    """Let SIGTERM end this program as an exception does, so that what it started ends, too."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        reason = f"ended by signal {number}"
+        raise Ended(reason)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from bench.machine import facts
 from bench.mix import ROLES, Servers
 from bench.peer import Running, Tls
 from bench.peers.smtprecv import certificate
-from bench.process import cpu_seconds, descriptors, resident, started, threads
+from bench.process import Trouble, cpu_seconds, descriptors, end_at_sigterm, resident, started, threads
 
 SETTINGS: Final = (
     *("--accept-domain", "example.org", "--accept-domain", "away.example"),
@@ -71,7 +71,7 @@ METRICS: Final = {
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[int, Servers]]:
+def serving(folder: Path) -> Generator[tuple[int, Servers]]:
     """Serve with all that clients of the mix need; give the pid, and where it listens."""
     where = ["--queue", str(folder / "queue"), "--deliver", f"maildir:{folder / 'Maildir'}"]
     listen = ["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--bounce", f"maildir:{folder / 'Maildir'}"]
@@ -101,7 +101,7 @@ class Soak:
     began: float = field(default_factory=time.monotonic)
     over: threading.Event = field(default_factory=threading.Event)
     delivered: int = 0
-    done: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter[str])
     """How often each role was played to its end; and how often not, with the reason."""
 
     def play(self, role: str, servers: Servers) -> None:
@@ -109,7 +109,7 @@ class Soak:
         while not self.over.is_set():
             try:
                 ROLES[role].play(servers)
-            except (OSError, SystemExit) as error:
+            except (OSError, Trouble) as error:
                 self.done[f"{role}: {error}"] += 1
                 self.over.wait(1)
             else:
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     options = parser.parse_args()
     demand_source()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and not without ending the server
+    end_at_sigterm()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         samples, done = soak(Path(temporary), options.minutes, options.interval)
         machine = facts(temporary)

@@ -7,7 +7,7 @@ DNS, no limit of a client's connections, the log goes to files of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Exim:
         return None if os.geteuid() == 0 else "root, who starts Exim"
 
     @contextmanager
-    def running(self, folder: Path, connections: int = 0) -> Iterator[Running]:
+    def running(self, folder: Path, connections: int = 0) -> Generator[Running]:
         folder.chmod(0o777)  # its own user makes the queue
         with reserved_port() as port:
             configuration = CONFIGURATION.format(folder=folder, port=port, connections=connections or 1000)

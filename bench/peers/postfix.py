@@ -11,7 +11,7 @@ import os
 import pwd
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +81,7 @@ class Postfix:
         return None if os.geteuid() == 0 else "root, who starts Postfix"
 
     @contextmanager
-    def running(self, folder: Path, connections: int = 0) -> Iterator[Running]:
+    def running(self, folder: Path, connections: int = 0) -> Generator[Running]:
         folder.chmod(0o755)
         _make_folders(folder / "queue")
         with reserved_port() as port:
@@ -138,7 +138,7 @@ def _make_folders(queue: Path) -> None:
 
 
 @contextmanager
-def reserved_port() -> Iterator[int]:
+def reserved_port() -> Generator[int]:
     """Give a free port; a socket that never listens keeps it ours until Postfix listens there, and beside it."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ class Program:
         return None if find_spec(self.needs) else f"the package {self.needs}"
 
     @contextmanager
-    def running(self, folder: Path, connections: int = 0) -> Iterator[Running]:
+    def running(self, folder: Path, connections: int = 0) -> Generator[Running]:
         log = folder / "log"
         command = [sys.executable, str(_SERVERS / self.file), self.word.format(folder=folder)]
         with started(command, log, lambda text: _READY.search(text) is not None) as pid:

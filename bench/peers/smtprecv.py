@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ class Smtprecv:
         return None
 
     @contextmanager
-    def running(self, folder: Path, connections: int = 0) -> Iterator[Running]:
+    def running(self, folder: Path, connections: int = 0) -> Generator[Running]:
         with listening(self.command(folder, connections), folder / "log", self.workers) as running:
             stored = partial(count_files, folder / "Maildir") if self.is_delivering else None
             yield replace(running, stored=stored, tls=self.tls)
@@ -51,7 +51,7 @@ class Smtprecv:
 
 
 @contextmanager
-def listening(command: Sequence[str], log: Path, workers: int = 1) -> Iterator[Running]:
+def listening(command: Sequence[str], log: Path, workers: int = 1) -> Generator[Running]:
     """Run a command of smtprecv that serves; it is ready when all of its processes are."""
     last = rf"worker {workers} is process \d+$" if workers > 1 else ""
 

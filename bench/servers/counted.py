@@ -9,10 +9,16 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from smtprecv.cli import main
 
+
+def count(number: int, frame: FrameType | None) -> None:
+    """Write down what is given out now."""
+    Path(sys.argv[1]).write_text(str(sys.getallocatedblocks()))
+
+
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    signal.signal(signal.SIGUSR2, lambda *_: file.write_text(str(sys.getallocatedblocks())))
+    signal.signal(signal.SIGUSR2, count)
     sys.exit(main(sys.argv[2:]))
