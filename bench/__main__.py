@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -88,26 +88,41 @@ MEASURES: Final[Mapping[str, Callable[[Book, Options, Sequence[Peer]], None]]] =
 }
 
 
+def some_of(names: Iterable[str]) -> Callable[[str], Sequence[str]]:
+    """Give what reads some of these names, separated by commas."""
+
+    def read(text: str) -> Sequence[str]:
+        unknown = [name for name in text.split(",") if name not in names]
+        if unknown:
+            reason = f"{', '.join(unknown)}; there are {', '.join(names)}"
+            raise argparse.ArgumentTypeError(reason)
+        return text.split(",")
+
+    return read
+
+
+def counts(text: str) -> Sequence[int]:
+    """Read numbers that are separated by commas; ValueError if they are none."""
+    return [int(number) for number in text.split(",")]
+
+
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure smtprecv beside other receivers.",
-        epilog=f"PEER: {', '.join(PEERS)}",
+        epilog=f"PART: {', '.join(MEASURES)}. PEER: {', '.join(PEERS)}.",
     )
-    parser.add_argument("folder", nargs="?", help="whose disk is measured, by default that of the temporary folder")
-    parser.add_argument("--only", nargs="+", choices=MEASURES, default=[*MEASURES], help="parts, by default all")
-    parser.add_argument(
-        "--peers", nargs="+", choices=PEERS, default=[*PEERS], metavar="PEER", help="by default all that are installed"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="of each cell, default %(default)s; of memory at most 3")
-    parser.add_argument("--seconds", type=float, default=3.0, help="that a run takes, default %(default)s")
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="at one time, default 1 10 50")
-    parser.add_argument(
-        "--image", action="store_true", help="measure on an ext4 with a journal in a file in FOLDER; as root"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw them there")
+    add = parser.add_argument
+    add("folder", nargs="?", help="whose disk is measured, by default that of the temporary folder")
+    add("--only", type=some_of(MEASURES), default=[*MEASURES], metavar="PART,PART,…", help="by default all")
+    add("--peers", type=some_of(PEERS), default=[*PEERS], metavar="PEER,PEER,…", help="by default all that are there")
+    add("--runs", type=int, default=5, metavar="N", help="of each cell, default %(default)s; of memory at most 3")
+    add("--seconds", type=float, default=3.0, metavar="S", help="that a run takes, default %(default)s")
+    add("--sessions", type=counts, default=[1, 10, 50], metavar="N,N,…", help="at one time, default 1,10,50")
+    add("--image", action="store_true", help="measure on an ext4 with a journal in a file in FOLDER; as root")
+    add("--json", type=Path, metavar="FILE", help="write all numbers there")
+    add("--plot", type=Path, metavar="FILE.svg", help="draw them there")
     return Options(**vars(parser.parse_args(arguments)))
 
 

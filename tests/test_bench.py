@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from xml.dom import minidom
 
+import pytest
+from bench.__main__ import parse
 from bench.book import ACCEPTED, CPU, PER_CONNECTION, Book, Key, read
 from bench.client import is_complete
 from bench.plot import plot
@@ -62,6 +64,19 @@ def test_plot() -> None:
     """The drawing is XML, with a bar for each cell of each receiver."""
     bars = minidom.parseString(plot(measured())).getElementsByTagName("path")  # noqa: S318 - our own
     assert 5 == len(bars)
+
+
+def test_options() -> None:
+    """Parts, receivers and sessions are lists with commas; a name that is not known ends the program."""
+    options = parse(["folder", "--only", "rates,micro", "--sessions", "1,2"])
+    assert ("folder", ["rates", "micro"], [*PEERS], [1, 2]) == (
+        options.folder,
+        options.only,
+        options.peers,
+        options.sessions,
+    )
+    with pytest.raises(SystemExit):
+        parse(["--only", "rates,rats"])
 
 
 def test_roster() -> None:
