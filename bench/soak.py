@@ -162,14 +162,16 @@ def soak(folder: Path, minutes: float, interval: float) -> tuple[list[Sample], C
                 time.sleep(interval)
                 samples.append(under_way.sample())
                 print(say(samples[-1]), file=sys.stderr)
-        finally:
             under_way.over.set()
             for thread in players:
                 thread.join()
             time.sleep(REST)
+            samples.append(under_way.sample())
+        finally:
+            under_way.over.set()
             is_idle.set()
-            emptier.join()
-        samples.append(under_way.sample())
+            for thread in (emptier, *players):
+                thread.join()
     return samples, under_way.done
 
 
