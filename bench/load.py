@@ -23,7 +23,7 @@ CONNECTIONS: Final[Mapping[str, Sequence[str]]] = {"n": (), "k": ("-d",)}
 ENVELOPE: Final = ("-f", "anna@example.com", "-t", "ben@example.org")
 WARM_UP: Final = 100
 """Messages before the clock starts, when they are small; of large ones one for each session."""
-MOST: Final = 20_000
+MOST: Final[Mapping[str, int]] = {"n": 20_000, "k": 200_000}
 """Messages of a run: a new connection takes one of the 28,000 ports of an address."""
 MB: Final = 1_000_000
 
@@ -91,7 +91,7 @@ class Sender:
             warm_up = send(running.address, load, load.warm_up)
             wait_for_files(running, load.warm_up, 0.02)
             rate = self.rates.get((peer.name, load), load.warm_up / warm_up)
-            messages = round(min(max(rate * self.seconds, 2 * load.sessions), MOST))
+            messages = round(min(max(rate * self.seconds, 2 * load.sessions), MOST[load.connection]))
             os.sync()  # nobody pays for what was written before
             before, began = cpu_seconds(running.pid), time.perf_counter()
             accepted = send(running.address, load, messages)
