@@ -20,7 +20,7 @@ def facts(folder: str) -> Mapping[str, str]:
         "SQLite": sqlite3.sqlite_version,
         **{package: _version(package) for package in ("smtprecv", "trio", "aiosmtpd")},
         "Postfix": _postfix(),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "processor": _first("/proc/cpuinfo", "model name"),
         "cores": str(os.cpu_count()),
         "memory": _first("/proc/meminfo", "MemTotal"),
