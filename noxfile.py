@@ -175,16 +175,22 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print the numbers that are watched; an argument is the folder whose disk is measured."""
+    """Measure the command beside other receivers; arguments go to bench/__main__.py."""
     session.install(".", *dependencies("bench"))
-    session.run("python", "bench/throughput.py")
-    session.run("python", "bench/receivers.py", *session.posargs)
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Put the command under a mixed load for minutes, and say what grows; arguments go to bench/soak.py."""
+    session.install(".", *dependencies("bench"))
+    session.run("python", "-m", "bench.soak", *session.posargs)
 
 
 @nox.session
 def deep(session: nox.Session) -> None:
     """Measure a queue of a million messages beside one of a thousand; arguments go to bench/deep_queue.py."""
-    session.install(".")
+    session.install(".", *dependencies("bench"))
     session.run("python", "-m", "bench.deep_queue", *session.posargs)
 
 

@@ -12,7 +12,6 @@ import datetime as dt
 import json
 import os
 import resource
-import shutil
 import smtplib
 import sqlite3
 import subprocess
@@ -29,7 +28,11 @@ from statistics import median
 from typing import Final
 
 import trio
-from bench.receivers import count_files, cpu_seconds, started, until
+from bench.load import demand_source
+from bench.peer import Running
+from bench.peers.smtprecv import listening
+from bench.process import count_files, cpu_seconds, find, until
+from bench.table import spread
 
 from smtprecv import (
     Attempt,
@@ -230,35 +233,33 @@ def running(queue: Queue) -> Mapping[str, float]:
 def starting(queue: Queue) -> Mapping[str, float]:
     """Start a server, until it says that it listens; and end it."""
     began = time.perf_counter()
-    with started(queue.serve(), queue.folder / "log"):
+    with listening(queue.serve(), queue.folder / "log"):
         took = time.perf_counter() - began
     return {"serve until it listens, ms": took * 1000}
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The servers that run while they are measured in turn, each as its pid and its address."""
+    """The servers that run while they are measured in turn."""
 
-    source: str
     messages: int
-    servers: Mapping[Queue, tuple[int, str]]
+    servers: Mapping[Queue, Running]
 
     def accepting(self, queue: Queue) -> Mapping[str, float]:
         """Send messages, and wait until all are delivered."""
-        pid, address = self.servers[queue]
-        before, before_cpu = count_files(queue.maildir), cpu_seconds(pid)
-        command = [self.source, *SMTP_SOURCE, "-m", str(self.messages), address]
+        running = self.servers[queue]
+        before, before_cpu = count_files(queue.maildir), cpu_seconds(running.pid)
+        command = [find("smtp-source") or "smtp-source", *SMTP_SOURCE, "-m", str(self.messages), running.address]
         took = timed(partial(subprocess.run, command, check=True))
         until(lambda: count_files(queue.maildir) >= before + self.messages, "delivered", 0.02)
-        cpu = (cpu_seconds(pid) - before_cpu) / self.messages * 1e6
+        cpu = (cpu_seconds(running.pid) - before_cpu) / self.messages * 1e6
         return {"accepted, per second": self.messages / took * 1000, "CPU ms of 1000, delivery included": cpu}
 
     def latency(self, queue: Queue) -> Mapping[str, float]:
         """Send one message, and wait for its file."""
-        _, address = self.servers[queue]
+        running = self.servers[queue]
         before = count_files(queue.maildir)
-        host, _, port = address.rpartition(":")
-        with smtplib.SMTP(host, int(port)) as client:
+        with smtplib.SMTP(running.host, running.port) as client:
             client.sendmail("anna@example.com", ["ben@example.org"], b"Subject: fresh\r\n\r\nfresh\r\n")
             accepted = time.perf_counter()
             until(lambda: count_files(queue.maildir) > before, "delivered", 0.0005)
@@ -267,9 +268,8 @@ class Serving:
 
     def memory(self, queue: Queue) -> Mapping[str, float]:
         """Give the memory of a server, and the most that it ever had."""
-        pid, _ = self.servers[queue]
-        lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        sizes = {words[0]: int(words[1]) / 1024 for words in lines if words[0] in {"VmRSS:", "VmHWM:"}}
+        lines = map(str.split, Path(f"/proc/{self.servers[queue].pid}/status").read_text().splitlines())
+        sizes = {words[0]: int(words[1]) / 1024 for words in lines if words[0].startswith("Vm")}
         return {"resident memory of serve, MiB": sizes["VmRSS:"], "and at most, MiB": sizes["VmHWM:"]}
 
 
@@ -285,14 +285,14 @@ def take(numbers: Numbers, measure: Measure, queues: Sequence[Queue], runs: int)
     print(f"{measure.__name__}: load {os.getloadavg()[0]:.1f}", file=sys.stderr)
 
 
-def measured(queues: Sequence[Queue], options: argparse.Namespace, source: str) -> Numbers:
+def measured(queues: Sequence[Queue], options: argparse.Namespace) -> Numbers:
     """Measure all there is."""
     numbers: Numbers = {}
     for measure, runs in ((opening, 7), (passing, 7), (listing, 7), (running, 7), (starting, 5)):
         take(numbers, measure, queues, runs)
     with ExitStack() as stack:
-        servers = {queue: stack.enter_context(started(queue.serve(), queue.folder / "log")) for queue in queues}
-        serving = Serving(source, options.load, servers)
+        servers = {queue: stack.enter_context(listening(queue.serve(), queue.folder / "log")) for queue in queues}
+        serving = Serving(options.load, servers)
         for queue in queues:
             serving.accepting(queue)  # a first time, which nobody counts
         take(numbers, serving.accepting, queues, options.runs)
@@ -306,13 +306,8 @@ def table(numbers: Numbers, counts: Mapping[Queue, int]) -> Iterator[str]:
     deep, shallow = counts
     yield f"{'':<46} {counts[deep]:>24,} {counts[shallow]:>24,} {'ratio':>6}"
     for name, runs in numbers.items():
-        ratio = median(runs[deep]) / median(runs[shallow])
-        yield f"{name:<46} {spread(runs[deep]):>24} {spread(runs[shallow]):>24} {ratio:>6.2f}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Give the median, with the least and the greatest."""
-    return f"{median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
+        row = f"{name:<46} {spread(runs[deep]):>24} {spread(runs[shallow]):>24}"
+        yield f"{row} {median(runs[deep]) / median(runs[shallow]):>6.2f}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -332,12 +327,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Make the queues, measure and print."""
     options = parse()
-    source = shutil.which("smtp-source", path=f"{os.environ['PATH']}:/usr/sbin")
-    if source is None:
-        sys.exit("smtp-source is not installed; it is part of Postfix")
+    demand_source()
     with ExitStack() as stack:
-        kept = Path(options.folder or ".")
-        parent = kept if options.keep else Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder)))
+        new = None if options.keep else stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
+        parent = Path(new or options.folder or ".")
         counts: dict[Queue, int] = {}
         for count in (options.messages, options.beside):
             queue = Queue(parent.absolute() / f"{options.state}-{count}")
@@ -347,7 +340,7 @@ def main() -> None:
                 seconds = timed(partial(fill, queue, count, options.state)) / 1000
                 size = (queue.spool / "queue.sqlite").stat().st_size / 2**20
                 print(f"{count} messages made in {seconds:.0f} s, {size:.0f} MiB", file=sys.stderr)
-        numbers = measured([*counts], options, source)
+        numbers = measured([*counts], options)
     if options.json:
         print(json.dumps({name: {counts[queue]: runs for queue, runs in of.items()} for name, of in numbers.items()}))
         return

@@ -1,28 +1,30 @@
-"""Three numbers that are watched, each per second: octets of mail data, transactions of the core, messages accepted.
-
-`python bench/throughput.py [FOLDER]`: the spool is made in a new folder inside FOLDER, and its number is that disk's.
-"""
+"""The parts alone, in one process: octets and transactions through the protocol core, commits through the spool."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
+from bench.book import CPU_OF_ONE, PER_SECOND, THROUGHPUT, Book
+from bench.load import MB
 
 from smtprecv import Client, Envelope, ForwardPath, Recipient, Reply, ReversePath, SessionId, Spool, open_spool, utc_now
 from smtprecv.protocol import Config, Connection, ConnectionClosed, Data, Domain, Mailbox, MailData, Signal
 
-LINE = b"x" * 73 + b"\r\n"
-ENVELOPE_LINES = b"MAIL FROM:<anna@example.com>\r\nRCPT TO:<ben@example.org>\r\nDATA\r\n"
-TRANSACTION = ENVELOPE_LINES + b"Subject: hello\r\n\r\n" + LINE + b".\r\n"
-BEN = Mailbox("ben", Domain("example.org"))
-ENVELOPE = Envelope(ReversePath(None), recipients=(Recipient(ForwardPath(BEN)),))
-SESSIONS = 50
+LINE: Final = b"x" * 73 + b"\r\n"
+ENVELOPE_LINES: Final = b"MAIL FROM:<anna@example.com>\r\nRCPT TO:<ben@example.org>\r\nDATA\r\n"
+TRANSACTION: Final = ENVELOPE_LINES + b"Subject: hello\r\n\r\n" + LINE + b".\r\n"
+BEN: Final = Mailbox("ben", Domain("example.org"))
+ENVELOPE: Final = Envelope(ReversePath(None), recipients=(Recipient(ForwardPath(BEN)),))
+SESSIONS: Final = 50
+OCTETS: Final = 256 * MB
+TRANSACTIONS: Final = 20_000
+MESSAGES: Final = 10_000
 
 
 def drive(connection: Connection, octets: bytes) -> None:
@@ -61,7 +63,7 @@ def transactions(count: int) -> None:
         drive(connection, TRANSACTION)
 
 
-def acceptances(folder: Path, count: int) -> None:
+def commits(folder: Path, count: int) -> None:
     """Accept messages into a new spool."""
     trio.run(accept_many, folder, count)
 
@@ -81,23 +83,18 @@ async def accept(spool: Spool, count: int) -> None:
         await draft.commit(Client(SessionId("bench"), None, None), ENVELOPE, utc_now())
 
 
-def rate(work: Callable[[int], None], amount: int) -> tuple[float, float]:
+def rate(work: Callable[[int], None], amount: int) -> Mapping[str, float]:
     """Give how much is done per second, and the microseconds of CPU for one."""
     began, began_cpu = time.perf_counter(), time.process_time()
     work(amount)
-    return amount / (time.perf_counter() - began), (time.process_time() - began_cpu) / amount * 1e6
+    took, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    return {PER_SECOND: amount / took, CPU_OF_ONE: cpu / amount * 1e6}
 
 
-def main(parent: str | None = None) -> None:
-    """Print the numbers."""
-    octets, _ = rate(mail_data, 256 * 1024 * 1024)
-    print(f"mail data     {octets / 2**20:8.0f} MiB/s")
-    count, cpu = rate(transactions, 20_000)
-    print(f"transactions  {count:8.0f} /s     {cpu:6.1f} µs of CPU each")
-    with tempfile.TemporaryDirectory(dir=parent) as folder:
-        count, cpu = rate(partial(acceptances, Path(folder, "queue")), 10_000)
-    print(f"accepted      {count:8.0f} /s     {cpu:6.1f} µs of CPU each")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:2])
+def measure(book: Book, folder: str | None, runs: int) -> None:
+    """Measure each so often."""
+    for _ in range(runs):
+        book.add("micro", "DATA", "core", {THROUGHPUT: rate(mail_data, OCTETS)[PER_SECOND] / MB})
+        book.add("micro", "transactions", "core", rate(transactions, TRANSACTIONS))
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            book.add("micro", "commits", "spool", rate(partial(commits, Path(temporary, "queue")), MESSAGES))

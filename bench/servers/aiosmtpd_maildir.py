@@ -1,6 +1,6 @@
-"""The receiver that bench/receivers.py compares with: aiosmtpd, a file for each message, on disk before the 250.
+"""A receiver that is compared with: aiosmtpd, a file for each message, on disk before the 250.
 
-`python bench/aiosmtpd_maildir.py MAILDIR` listens on a free port of loopback and says on which.
+`python bench/servers/aiosmtpd_maildir.py MAILDIR` listens on a free port of loopback and says on which.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ import os
 import sys
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+MOST: Final = 64 * 2**20
+"""Octets of a message; by default it takes 32 MiB, and what is measured is larger."""
+BACKLOG: Final = 4096
 
 
 class Maildir:
@@ -43,7 +48,8 @@ class Maildir:
 async def main(folder: str) -> None:
     """Serve until killed."""
     handler = Maildir(Path(folder))
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler), "127.0.0.1", 0, backlog=512)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(handler, data_size_limit=MOST), "127.0.0.1", 0, backlog=BACKLOG)
     print("listening on {}:{}".format(*server.sockets[0].getsockname()), file=sys.stderr, flush=True)
     await server.serve_forever()
 
