@@ -18,7 +18,7 @@ from smtprecv.server._transport import SocketTransport
 
 _log: Final = logging.getLogger("smtprecv.server.accept")
 
-_AT_ONCE: Final = 32
+_AT_ONCE: Final = 4
 """Connections that are accepted before others have their turn."""
 _PAUSE: Final = 0.1
 """Seconds to wait for what there is too little of."""

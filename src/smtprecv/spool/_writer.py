@@ -31,8 +31,8 @@ from smtprecv.spool._thread import RunInThread
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 
-_CALM_TURNS: Final = 2
-"""Turns of the event loop after which nobody else is waited for, if nobody has come in them: some 20 microseconds."""
+_CALM_TURNS: Final = 4
+"""Turns of the event loop after which nobody else is waited for, if nobody has come in them: some 40 microseconds."""
 _GATHERING_TURNS: Final = 16
 """Turns for which others are waited for at the most."""
 
