@@ -66,6 +66,8 @@ class Writer:
         self._waiting: list[Job] = []
         self._insisted: list[Job] = []
         self._is_led = False
+        self._is_alone = True
+        """Whether the last job had a group for itself: then nobody else is waited for."""
         self._is_closed = False
         self._later: list[Step] = []
 
@@ -138,6 +140,7 @@ class Writer:
             await self._gather()
             async with self._lock.held():
                 group = self._take_waiting()
+                self._is_alone = len(group) == 1
                 with trio.CancelScope(shield=True):
                     await self._run_in_thread(partial(self._work_off, group))
         except SpoolError as error:
@@ -157,6 +160,8 @@ class Writer:
 
     async def _gather(self) -> None:
         """Let those join who are about to commit as well: the larger the group, the less each pays."""
+        if self._is_alone:
+            return
         calm = 0
         for _ in range(_GATHERING_TURNS):
             so_far = len(self._waiting)
