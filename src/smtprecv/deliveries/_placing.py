@@ -91,7 +91,11 @@ class Placing:
         self._is_gathering = True
         group: Sequence[_Job] = ()
         try:
-            await trio.lowlevel.checkpoint()  # what is ready at this same moment joins
+            # What is about to be ready joins, as long as there is more of it in each turn of the loop.
+            known = 0
+            while known < len(self._waiting) < GROUP_SIZE:
+                known = len(self._waiting)
+                await trio.lowlevel.checkpoint()
             count = bisect_right(list(accumulate(len(job.files) for job in self._waiting)), GROUP_SIZE)
             group = self._waiting[:count]
             self._groups += 1
