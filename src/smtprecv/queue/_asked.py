@@ -44,10 +44,9 @@ class Asked:
     @property
     def after(self) -> Entry:
         """The entry after the attempt; ValueError for what are no answers."""
-        return replace(
-            self.entry.after([self.answers.get(place) for place in pending(self.entry)], self.ended, self.error),
-            note=self.note,
-        )
+        answers = [self.answers.get(place) for place in pending(self.entry)]
+        after = self.entry.after(answers, self.ended, self.error)
+        return after if self.note == after.note else replace(after, note=self.note)
 
     @property
     def tried(self) -> Tried:
