@@ -109,7 +109,7 @@ class Attempts:
         delivery = self.reporter.delivery_of(entry)
         notebook = Notebook(entry.note, entry.queue_id)
         remotes: dict[ForwardPath, str] = {}
-        error_text = None
+        error_text, made = None, None
         try:
             if not claim.is_first and isinstance(delivery, DeliveryCheck):
                 entry = await _confirmed(delivery, entry, places)
@@ -119,11 +119,14 @@ class Attempts:
                 return entry
             # Counted once and for all: what is given may be of another length when it is gone through again.
             answers = tuple(await delivery.deliver(Attempt(part, claim.message, notebook, remotes)))
-            part.after(answers, started)  # ValueError for what are no answers
+            ended = self.now()
+            after = _outcome(part, answers, ended)
+            made = after if part is entry else None
         # A delivery is the user's code: whatever it raises is a reason to try again, not to lose mail.
         except Exception as error:
             _log.exception("%s: the delivery raised", entry.queue_id)
             remotes.clear()
+            ended = self.now()
             answers, error_text = (self.local_error,) * len(_part(entry, places).pending), told(error)
         except BaseExceptionGroup as group:
             _log.exception("%s: the delivery raised while it was cancelled", entry.queue_id)
@@ -131,7 +134,7 @@ class Attempts:
         asked = (place for place in pending(entry) if place in places)
         by_place = dict(zip(asked, answers, strict=True))
         took = dt.timedelta(seconds=trio.current_time() - clock)
-        return Asked(entry, by_place, remotes, notebook.note, started, self.now(), took, error_text)
+        return Asked(entry, by_place, remotes, notebook.note, started, ended, took, error_text, made=made)
 
     def _parties(self, entry: Entry) -> tuple[Mapping[str, Sequence[int]], Sequence[int]]:
         """Give the places of the pending recipients of each destination, and of those that no limit applies to."""
@@ -174,6 +177,14 @@ def _part(entry: Entry, places: Collection[int]) -> Entry:
         each for place, each in enumerate(entry.standings) if place in places or each.status is not Status.PENDING
     ]
     return replace(entry, standings=tuple(standings))
+
+
+def _outcome(entry: Entry, answers: Sequence[DeliveryAnswer | None], ended: dt.datetime) -> Entry:
+    """Give the entry after these answers of the user's; ValueError for what are none."""
+    if None in answers:
+        msg = "None is no answer for a recipient"
+        raise ValueError(msg)
+    return entry.after(answers, ended)
 
 
 async def _confirmed(delivery: DeliveryCheck, entry: Entry, places: Collection[int]) -> Entry:
