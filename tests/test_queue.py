@@ -220,6 +220,7 @@ class Untold(Exception):
         (ValueError("secret"), "ValueError: secret"),
         ([], "ValueError: 0 replies for 1 pending recipients"),
         ([OK, OK], "ValueError: 2 replies for 1 pending recipients"),
+        ([None], "ValueError: None is no answer for a recipient"),
         ([Reply(354, "go")], "ValueError: a 3yz reply says nothing about a delivery"),
         (None, "TypeError"),
         (Untold(), "tests.test_queue.Untold: <exception str() failed>"),

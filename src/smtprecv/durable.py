@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def sync(path: Path) -> None:
+def sync(path: Path | str) -> None:
     """Make a file's octets, or a folder's names, durable. It blocks: call it in a thread."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -88,6 +88,8 @@ def word(text: str, *, is_utf8: bool = False) -> str:
 
 def line_safe(text: str, *, is_utf8: bool = False) -> str:
     """Give the text with a question mark for each character that is not printable, or not ASCII but for ``is_utf8``."""
+    if text.isprintable() and (is_utf8 or text.isascii()):
+        return text
     return "".join(c if c.isprintable() and (is_utf8 or c.isascii()) else "?" for c in text)
 
 

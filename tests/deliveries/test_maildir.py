@@ -73,8 +73,9 @@ class Octets:
             yield generator
 
     async def bytes(self) -> bytes:
-        """Not used by a Maildir."""
-        raise NotImplementedError
+        """Give them at once."""
+        async with self.chunks() as pieces:
+            return b"".join([piece async for piece in pieces])
 
     def as_file(self) -> AbstractAsyncContextManager[Path]:
         """Not used by a Maildir."""
@@ -296,7 +297,7 @@ async def test_prepared_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_maildir, "_PREPARED_SIZE", 2)
     maildir = Maildir(tmp_path / "{local_part}", run_in_thread=Hops())
     await maildir.deliver(attempt(recipients=[recipient(name) for name in "abc"]))
-    assert maildir._prepared == {tmp_path / "c"}
+    assert maildir._prepared == {str(tmp_path / "c")}
 
 
 # ---------------------------------------------------------------- failures
@@ -405,18 +406,18 @@ async def test_cancelled(hop: int, tmp_path: Path) -> None:
 async def test_order_of_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders are on disk before the file, the file before its name under new/, and that name before the answer."""
     steps: list[str] = []
-    real_fsync, real_rename = os.fsync, Path.rename
+    real_fsync, real_rename = os.fsync, os.rename
 
     def fsync(descriptor: int) -> None:
         steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path)).partition(".")[0])
         real_fsync(descriptor)
 
-    def rename(path: Path, target: Path) -> Path:
+    def rename(source: str, target: str) -> None:
         steps.append("rename")
-        return real_rename(path, target)
+        real_rename(source, target)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "rename", rename)
     maildir = Maildir(tmp_path / "in" / "{local_part}")
     seconds = int(RECEIVED.timestamp())
     await maildir.deliver(attempt())

@@ -65,7 +65,7 @@ class Jobs:
         await trio.testing.wait_all_tasks_blocked()
 
     async def _place(self, name: str) -> None:
-        file = MailFile(self._folder / name.partition("@")[2], name)
+        file = MailFile(str(self._folder / name.partition("@")[2]), name)
         file.hold(name.encode())
         with trio.CancelScope() as self.scopes[name]:
             self.outcomes[name] = await self.placing.place([file])
@@ -218,7 +218,7 @@ def test_each_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "fsync", fsync)
     for part in ("a/tmp", "a/new", "b/tmp", "b/new", "c/tmp"):
         (tmp_path / part).mkdir(parents=True)
-    outcomes = place_together([MailFile(tmp_path / folder, name) for folder in "abc" for name in "xy"])
+    outcomes = place_together([MailFile(str(tmp_path / folder), name) for folder in "abc" for name in "xy"])
     assert [outcome and outcome.errno for outcome in outcomes] == [None, None, *[errno.EIO] * 2, *[errno.ENOENT] * 2]
     assert [*tmp_path.glob("*/tmp/*")] == []
 
@@ -232,4 +232,4 @@ def test_a_hint_is_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
     for part in ("tmp", "new"):
         (tmp_path / part).mkdir()
-    assert place_together([MailFile(tmp_path, "a")]) == [None]
+    assert place_together([MailFile(str(tmp_path), name) for name in "ab"]) == [None, None]

@@ -70,6 +70,15 @@ class Copy:
                 trace += envelope_to_field(self.recipient, is_utf8=is_utf8)
         return self._line_ends().convert(trace)
 
+    def top(self, start: bytes) -> bytes:
+        """Give what stands on top of a message that starts so, with the line ends of the copy."""
+        return self.trace + self._line_ends().convert(divider(start))
+
+    def below(self, octets: bytes) -> bytes:
+        """Give a whole message with the line ends of the copy; it is the same for every recipient."""
+        line_ends = self._line_ends()
+        return line_ends.convert(octets) + line_ends.rest()
+
     @asynccontextmanager
     async def pieces(self, message: Message) -> AsyncGenerator[AsyncIterator[bytes], None]:
         """Give the octets; a message in no piece at all has its trace fields all the same."""
@@ -77,14 +86,13 @@ class Copy:
             yield pieces
 
     async def _below_trace(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        line_ends = self._line_ends()
-        trace = self.trace
+        line_ends, has_begun = self._line_ends(), False
         async for chunk in chunks:
-            if trace:
-                yield trace + line_ends.convert(divider(chunk))
-                trace = b""
+            if not has_begun:
+                has_begun = True
+                yield self.top(chunk)
             yield line_ends.convert(chunk)
-        yield trace + line_ends.rest()
+        yield line_ends.rest() if has_begun else self.top(b"")
 
     def _line_ends(self) -> LineEnds:
         return LineEnds(Body.BINARY_MIME if self.keeps_crlf else self.entry.envelope.parameters.body)

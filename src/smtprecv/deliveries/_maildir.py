@@ -28,6 +28,8 @@ from smtprecv.spool import Entry, RunInThread
 
 _T = TypeVar("_T")
 
+_SMALL_SIZE: Final = 64 * 1024
+"""Octets of a message up to which it is read in one piece."""
 _BATCH_SIZE: Final = 1024 * 1024
 _HOST_SIZE: Final = 128
 _PREPARED_SIZE: Final = 10_000
@@ -37,7 +39,7 @@ _DELIVERED: Final = Reply(250, "delivered", EnhancedStatus(2, 0, 0))
 class _Place(NamedTuple):
     """Where a copy belongs, the same in every attempt."""
 
-    folder: Path
+    folder: str
     name: str
 
 
@@ -70,10 +72,11 @@ class Maildir:
         """Take the settings; touch no file."""
         self._template: Final = FolderTemplate(template)
         self._hostname: Final = hostname or own_hostname()
+        self._name_suffix: Final = _escaped_host(self._hostname)
         self._envelope_to: Final = envelope_to
         self._run: Final[RunInThread] = run_in_thread or _run_in_thread
         self._placing: Final = Placing(self._run)
-        self._prepared: Final[set[Path]] = set()
+        self._prepared: Final[set[str]] = set()
 
     async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
         """Write one file for each pending recipient, as many together as 1 MiB of memory holds."""
@@ -90,7 +93,7 @@ class Maildir:
         A file that was deleted or filed elsewhere is not found. OSError if a folder cannot be read.
         """
         folder, name = self._place(entry, recipient)
-        return await self._run(partial(is_placed, folder, name, _name_prefix(entry, recipient)))
+        return await self._run(partial(is_placed, Path(folder), name, _name_prefix(entry, recipient)))
 
     async def _answers(self, attempt: Attempt, recipients: Sequence[Recipient]) -> Sequence[Reply]:
         places = [self._place(attempt.entry, recipient) for recipient in recipients]
@@ -113,7 +116,8 @@ class Maildir:
         try:
             for place, recipient in copies.items():
                 try:
-                    await self._prepare(place.folder)
+                    if place.folder not in self._prepared:
+                        await self._prepare(place.folder)
                     await self._load(attempt, recipient, files[place])
                 except (OSError, SpoolError) as error:
                     outcomes[place] = error
@@ -126,14 +130,20 @@ class Maildir:
                         await self._run(file.discard)
         return outcomes
 
-    async def _prepare(self, folder: Path) -> None:
-        if folder not in self._prepared:
-            await self._run(partial(prepare, folder, self._template.prefix))
-            self._note_prepared(folder)
+    async def _prepare(self, folder: str) -> None:
+        await self._run(partial(prepare, Path(folder), self._template.prefix))
+        if len(self._prepared) >= _PREPARED_SIZE:
+            self._prepared.clear()
+        self._prepared.add(folder)
 
     async def _load(self, attempt: Attempt, recipient: Recipient, file: MailFile) -> None:
-        """Give a file its octets: a small one in memory, a large one on disk, so that no group waits for it."""
+        """Give a file its octets: up to a batch in memory, a large one on disk, so that no group waits for it."""
         copy = Copy(attempt.entry, recipient, self._hostname, envelope_to=self._envelope_to)
+        if attempt.message.size <= _SMALL_SIZE:
+            octets = await attempt.message.bytes()
+            file.hold(copy.top(octets))
+            file.hold(copy.below(octets))
+            return
         async with copy.pieces(attempt.message) as pieces:
             async for piece in pieces:
                 file.hold(piece)
@@ -143,13 +153,8 @@ class Maildir:
             await self._run(file.finish)
 
     def _place(self, entry: Entry, recipient: Recipient) -> _Place:
-        folder = self._template.folder(recipient.forward_path.mailbox)
-        return _Place(folder, _name_prefix(entry, recipient) + _escaped_host(self._hostname))
-
-    def _note_prepared(self, folder: Path) -> None:
-        if len(self._prepared) >= _PREPARED_SIZE:
-            self._prepared.clear()
-        self._prepared.add(folder)
+        folder = self._template.path(recipient.forward_path.mailbox)
+        return _Place(folder, _name_prefix(entry, recipient) + self._name_suffix)
 
 
 def _name_prefix(entry: Entry, recipient: Recipient) -> str:

@@ -20,12 +20,12 @@ from smtprecv.durable import sync
 class MailFile:
     """A file under ``tmp`` that becomes one under ``new``, whole or not at all."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         """Take the names; touch no file."""
-        self.new: Final = folder / "new"
+        self.new: Final = os.path.join(folder, "new")
         self.held_size = 0
         self._held: list[bytes] = []
-        self._tmp = folder / "tmp" / name
+        self._tmp = os.path.join(folder, "tmp", name)
         self._name = name
         self._descriptor: int | None = None
         self._is_begun = False
@@ -74,7 +74,7 @@ class MailFile:
 
     def show(self) -> None:
         """Give the sealed file its name under ``new``, which is on disk when ``new`` is synced."""
-        self._tmp.rename(self.new / self._name)
+        os.rename(self._tmp, os.path.join(self.new, self._name))
         self._is_begun = False
 
     def discard(self) -> None:
@@ -87,7 +87,7 @@ class MailFile:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         with contextlib.suppress(OSError):
-            self._tmp.unlink()
+            os.unlink(self._tmp)
 
 
 _STEPS: Final[Sequence[Callable[[MailFile], None]]] = (
@@ -96,20 +96,21 @@ _STEPS: Final[Sequence[Callable[[MailFile], None]]] = (
     MailFile.seal,
     MailFile.show,
 )
+_STEPS_OF_ONE: Final = [step for step in _STEPS if step is not MailFile.start_writeback]
 
 
 def place_together(files: Sequence[MailFile]) -> Sequence[OSError | None]:
     """Place files; give for each the error that kept it away and discarded it, or None when its name is on disk."""
     failures: dict[MailFile, OSError] = {}
     # Step by step for all: the disk writes one file while another is synced.
-    for step in _STEPS:
+    for step in _STEPS if len(files) > 1 else _STEPS_OF_ONE:
         for file in files:
             if file not in failures:
                 try:
                     step(file)
                 except OSError as error:
                     failures[file] = error
-    shown: dict[Path, list[MailFile]] = {}
+    shown: dict[str, list[MailFile]] = {}
     for file in files:
         if file in failures:
             file.discard()
@@ -163,5 +164,5 @@ def _has_prefix(folder: Path, prefix: str) -> bool:
         return any(entry.name.startswith(prefix) for entry in names)
 
 
-def _open_private(path: Path) -> int:
+def _open_private(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode=0o600)

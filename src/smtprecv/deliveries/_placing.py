@@ -24,8 +24,11 @@ from smtprecv.spool import RunInThread
 
 GROUP_SIZE: Final = 64
 """Files in one group, all of which are open at the same time."""
-GROUPS: Final = 4
-"""Groups that are placed at the same time: fsyncs beside each other share what the disk does, one after another not."""
+GROUPS: Final = 2
+"""Groups that are placed at the same time: one is written while another is synced; of more, each is smaller."""
+
+_CALM_TURNS: Final = 2
+"""Turns of the loop without another job, after which a group begins."""
 
 
 @final
@@ -91,7 +94,12 @@ class Placing:
         self._is_gathering = True
         group: Sequence[_Job] = ()
         try:
-            await trio.lowlevel.checkpoint()  # what is ready at this same moment joins
+            # What is about to be ready joins: the larger the group, the less each pays.
+            calm = 0
+            while calm < _CALM_TURNS and len(self._waiting) < GROUP_SIZE:
+                so_far = len(self._waiting)
+                await trio.lowlevel.checkpoint()
+                calm = calm + 1 if len(self._waiting) == so_far else 0
             count = bisect_right(list(accumulate(len(job.files) for job in self._waiting)), GROUP_SIZE)
             group = self._waiting[:count]
             self._groups += 1

@@ -115,13 +115,22 @@ def settled(
     reported as a success when the last of them has the message, and never if one of them failed; as a failure once.
     """
     known = {id(standing) for standing in before.standings}
+    new = [
+        standing
+        for standing in after.standings
+        if id(standing) not in known
+        # What is no failure is a success of one kind or another, or nothing.
+        and (standing.status is Status.FAILED or wanted(standing.recipient.parameters, Action.DELIVERED, policy))
+    ]
+    if not new:
+        return ()
     behind: defaultdict[ForwardPath, list[Standing]] = defaultdict(list)
     for standing in after.standings:
         behind[_name(standing.recipient)].append(standing)
     found: list[Outcome] = []
-    for standing in after.standings:
+    for standing in new:
         action = _action(standing, behind[_name(standing.recipient)], success)
-        if id(standing) not in known and action is not None:
+        if action is not None:
             found.append(Outcome(standing, action, remote))
     return reportable(after, found, policy)
 

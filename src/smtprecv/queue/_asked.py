@@ -23,7 +23,8 @@ class Asked:
 
     ``answers``: by the places in ``entry`` of those who were asked for. ``missed``: destinations that had no room.
     ``remotes``: who else had the last word on a recipient. ``note``: what the delivery remembers now. ``started`` and
-    ``ended``: by the wall clock; ``took``: by the one that nobody sets. ``error``: the text of what was raised.
+    ``ended``: by the wall clock; ``took``: by the one that nobody sets. ``error``: the text of what was raised. ``made``: the entry
+    that follows, where it is known already.
     """
 
     entry: Entry
@@ -35,6 +36,7 @@ class Asked:
     took: dt.timedelta
     error: str | None = None
     missed: Collection[str] = ()
+    made: Entry | None = None
 
     @property
     def commits(self) -> Sequence[Commit]:
@@ -44,10 +46,11 @@ class Asked:
     @property
     def after(self) -> Entry:
         """The entry after the attempt; ValueError for what are no answers."""
-        return replace(
-            self.entry.after([self.answers.get(place) for place in pending(self.entry)], self.ended, self.error),
-            note=self.note,
-        )
+        after = self.made
+        if after is None:
+            answers = [self.answers.get(place) for place in pending(self.entry)]
+            after = self.entry.after(answers, self.ended, self.error)
+        return after if self.note == after.note else replace(after, note=self.note)
 
     @property
     def tried(self) -> Tried:
@@ -61,7 +64,7 @@ class Asked:
         answers = {**self.answers, **dict.fromkeys(lost, reply)}
         ours = {self._recipient(place).forward_path for place in lost}
         remotes = {path: remote for path, remote in self.remotes.items() if path not in ours}
-        return replace(self, answers=answers, remotes=remotes, error=told(error))
+        return replace(self, answers=answers, remotes=remotes, error=told(error), made=None)
 
     def _recipient(self, place: int) -> Recipient:
         return self.entry.standings[place].recipient

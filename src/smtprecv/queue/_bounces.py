@@ -47,7 +47,7 @@ _RELAYED: Final = EnhancedStatus(2, 1, 9)
 _UNREAD: Final = Original(b"", is_ascii=True, is_lines=True)
 """What a report brings back of a message that cannot be read."""
 _POLICY: Final = NotifyPolicy()
-_NOWHERE: Final = Reply(451, "reports go nowhere in this run", EnhancedStatus(4, 4, 4))
+_NOT_NOW: Final = Reply(451, "reports go nowhere in this run", EnhancedStatus(4, 4, 4))
 _LONGEST_TOLD: Final = dt.timedelta(days=3660)
 
 
@@ -82,8 +82,8 @@ class Result:
 
     @property
     def tried(self) -> Tried | None:
-        """The attempt as the journal has it."""
-        return None if self.asked is None else self.asked.tried
+        """The attempt as the journal has it, None where the journal ends with the message."""
+        return None if self.asked is None or self.entry.is_done else self.asked.tried
 
 
 @final
@@ -111,15 +111,22 @@ class Reporter:
         """Say who delivers a message; a report waits where there are no bounces."""
         if entry.report_of is None:
             return self.delivery
-        return _Nowhere() if self.bounces is None else self.bounces.delivery
+        return _NOWHERE if self.bounces is None else self.bounces.delivery
 
-    def result(self, before: Entry, after: Entry, now: dt.datetime, remotes: Mapping[ForwardPath, str]) -> Result:
+    def result(
+        self,
+        before: Entry,
+        after: Entry,
+        now: dt.datetime,
+        remotes: Mapping[ForwardPath, str],
+        asked: Asked | None = None,
+    ) -> Result:
         """Say what is told of an attempt that ended at ``now``, and give the entry with who is told of his end.
 
         ``remotes``: which other mail systems gave the last replies.
         """
         if self.bounces is None or after.envelope.reverse_path.is_null:
-            return Result(after)
+            return Result(after, asked=asked)
         policy = self.bounces.policy
         # RFC 3461 section 5.2
         ended = [
@@ -130,11 +137,11 @@ class Reporter:
         late: Sequence[Outcome] = ()
         if after.warned is None and now - after.received >= _patience(after, self.bounces.warn_after):
             late = delayed(after, self._retried_until(after), policy=policy)
-        warned = now if late else after.warned
         outcomes = [
             replace(outcome, remote=remotes.get(outcome.standing.recipient.forward_path)) for outcome in (*ended, *late)
         ]
-        return Result(replace(_returned(before, after), warned=warned), outcomes)
+        after = _returned(before, after)
+        return Result(replace(after, warned=now) if late else after, outcomes, asked)
 
     def time_to_tell(self, entry: Entry, now: dt.datetime) -> dt.timedelta | None:
         """Give the time until the sender wants to be told that a message is late; None if he has set none to come.
@@ -214,7 +221,10 @@ class _Nowhere:
 
     async def deliver(self, attempt: Attempt) -> Sequence[Reply]:
         await trio.lowlevel.checkpoint()
-        return [_NOWHERE] * len(attempt.recipients)
+        return [_NOT_NOW] * len(attempt.recipients)
+
+
+_NOWHERE: Final = _Nowhere()
 
 
 async def _notification(
@@ -237,13 +247,11 @@ async def _notification(
 def _returned(before: Entry, after: Entry) -> Entry:
     """Give the entry with who has failed since ``before`` at his end; who had failed already stays so."""
     known = {id(standing) for standing in before.standings}
-    standings = tuple(
-        replace(standing, status=Status.RETURNED)
-        if standing.status is Status.FAILED and id(standing) not in known
-        else standing
-        for standing in after.standings
-    )
-    return replace(after, standings=standings)
+    failed = [each for each in after.standings if each.status is Status.FAILED and id(each) not in known]
+    if not failed:
+        return after
+    returned = {id(each): replace(each, status=Status.RETURNED) for each in failed}
+    return replace(after, standings=tuple(returned.get(id(each), each) for each in after.standings))
 
 
 def _is_traced(entry: Entry) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, final
 
 from smtprecv.message import QueueId
@@ -29,12 +29,13 @@ class Report:
     def plus(self, before: Entry, after: Entry) -> Report:
         """Give the report with one attempt added, which took a message from ``before`` to ``after``."""
         known = {id(standing) for standing in before.standings}
-        return replace(
-            self,
-            delivered=self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
+        return Report(
+            self.delivered + _count(after, Status.DELIVERED) - _count(before, Status.DELIVERED),
             # Those that a redirect has put there have no reply yet, and are still to be tried.
-            deferred=self.deferred + sum(each.last is not None or id(each) in known for each in after.pending),
-            failed=self.failed + _count(after, *_FAILED) - _count(before, *_FAILED),
+            self.deferred + sum(each.last is not None or id(each) in known for each in after.pending),
+            self.failed + _count(after, *_FAILED) - _count(before, *_FAILED),
+            self.busy,
+            self.missing,
         )
 
 

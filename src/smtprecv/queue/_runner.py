@@ -81,7 +81,10 @@ async def run_queue(
         nursery.start_soon(run.recover)
         task_status.started()
         while True:
-            await run.slots.acquire()
+            if run.slots.value:
+                run.slots.acquire_nowait()
+            else:
+                await run.slots.acquire()
             # Nothing is awaited between a claim and the start of its task, so cancellation can't lose it.
             nursery.start_soon(run.attempt, await fresh.receive())
 

@@ -69,6 +69,8 @@ class Schedule:
 
     def in_time(self, entry: Entry) -> Entry:
         """Give the entry, its pending recipients given up if they were to be served by now: late is too late."""
+        if entry.envelope.parameters.deliver_by is None:
+            return entry
         left = entry.time_left(self.now())
         return entry if left is None or left > dt.timedelta() else entry.given_up(EXPIRED)
 

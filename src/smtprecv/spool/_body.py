@@ -248,6 +248,9 @@ class StoredMessage:
 
     async def bytes(self) -> bytes:
         """Give all octets at once."""
+        if not isinstance(self._body, BodyFile):
+            await trio.lowlevel.checkpoint()
+            return self._body
         async with self.chunks() as pieces:
             return b"".join([piece async for piece in pieces])
 

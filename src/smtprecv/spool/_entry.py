@@ -51,7 +51,7 @@ class Standing:
         if reply.severity is Severity.INTERMEDIATE:
             msg = "a 3yz reply says nothing about a delivery"
             raise ValueError(msg)
-        return replace(self, status=_STATUS_AFTER[reply.severity], attempts=self.attempts + 1, last=reply)
+        return Standing(self.recipient, _STATUS_AFTER[reply.severity], self.attempts + 1, reply)
 
     def redirected(self, redirect: Redirect, served: Collection[ForwardPath]) -> Sequence[Standing]:
         """Give the standings in the place of this one, which is served itself if all of them have been ``served``.
@@ -172,14 +172,16 @@ class Entry:
                 case reply:
                     standings.append(standing.after(reply))
         recipients = tuple(standing.recipient for standing in standings)
-        after = replace(
+        is_same = recipients == self.envelope.recipients
+        is_pending = any(standing.status is Status.PENDING for standing in standings)
+        return replace(
             self,
-            envelope=replace(self.envelope, recipients=recipients),
+            envelope=self.envelope if is_same else replace(self.envelope, recipients=recipients),
             standings=tuple(standings),
+            due=self.due if is_pending else None,
             attempted=attempted,
             error=error,
         )
-        return after if after.pending else replace(after, due=None)
 
     def confirmed(self, delivered: Sequence[bool]) -> Entry:
         """Give the entry with those pending recipients served for which ``delivered``, in order, is true."""
