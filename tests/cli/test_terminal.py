@@ -80,3 +80,12 @@ def test_sparing() -> None:
             assert record.exc_info is None
 
     assert told == [0, 60, 121]
+
+
+def test_time_of_a_record() -> None:
+    """The time of a line is what ``logging`` writes, in one second and the next, and in a given format."""
+    ours, theirs = OneLineFormatter("%(asctime)s"), logging.Formatter("%(asctime)s")
+    for created in (1_700_000_000.25, 1_700_000_000.75, 1_700_000_001.0):
+        record = logging.makeLogRecord({"created": created, "msecs": created % 1 * 1000})
+        assert ours.format(record) == theirs.format(record)
+        assert ours.formatTime(record, "%H:%M") == theirs.formatTime(record, "%H:%M")

@@ -386,7 +386,7 @@ async def test_discard_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_nothing_to_discard(tmp_path: Path) -> None:
     """A file that was never begun has nothing to sweep up."""
-    file = MailFile(tmp_path, "name")
+    file = MailFile(str(tmp_path), "name")
     file.discard()
     assert not file.is_begun
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import unicodedata
 from itertools import accumulate
 from types import TracebackType
@@ -56,6 +57,18 @@ def reason(error: BaseException) -> str:
 @final
 class OneLineFormatter(logging.Formatter):
     """Keeps every record on one line; below it, indented, stands the traceback of a fault of our own."""
+
+    _second = 0, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Give the time as ``logging`` does, whose text is the same for all records of a second but for its end."""
+        if datefmt is not None:
+            return super().formatTime(record, datefmt)
+        second, text = self._second
+        if second != int(record.created):
+            second, text = int(record.created), time.strftime(self.default_time_format, self.converter(record.created))
+            self._second = second, text
+        return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Give the line."""

@@ -23,8 +23,8 @@ class Asked:
 
     ``answers``: by the places in ``entry`` of those who were asked for. ``missed``: destinations that had no room.
     ``remotes``: who else had the last word on a recipient. ``note``: what the delivery remembers now. ``started`` and
-    ``ended``: by the wall clock; ``took``: by the one that nobody sets. ``error``: the text of what was raised. ``made``: the entry
-    that follows, where it is known already.
+    ``ended``: by the wall clock; ``took``: by the one that nobody sets. ``error``: the text of what was raised.
+    ``made``: the entry that follows, where it is known already.
     """
 
     entry: Entry
