@@ -26,7 +26,9 @@ _MESSAGE: Final = f"owner, was_claimed, body_file, {ENTRY_COLUMNS}".split(", ")
 _STANDING: Final = [f"first_{column}" for column in STANDING_COLUMNS.split(", ")]
 _COLUMNS: Final = [*_MESSAGE, *_STANDING, "octets"]
 _MARKS: Final = f"({','.join('?' * len(_COLUMNS))})"
-_AT_ONCE: Final = 50
+_PARAMETERS: Final = 32_766 if sqlite3.sqlite_version_info >= (3, 32) else 999
+"""How many a statement may have."""
+_AT_ONCE: Final = min(50, _PARAMETERS // len(_COLUMNS))
 """Messages of one statement; each number of them is a statement of its own for SQLite, and kept."""
 
 _PREPARE: Final = (
