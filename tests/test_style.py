@@ -27,7 +27,7 @@ NETS = {
     "server/_dialogue.py": 1,
     "server/_direct.py": 1,
     "spool/_work.py": 1,
-    "spool/_jobs.py": 1,
+    "spool/_jobs.py": 2,
     "spool/_writer.py": 1,
     "testing/_delivery.py": 1,
 }

@@ -86,6 +86,15 @@ async def test_a_bad_message_fails_alone(tmp_path: Path) -> None:
         assert {await claim.message.bytes() for claim in await spool.claim(LATE, 9)} == {b"1", b"3"}
 
 
+async def test_a_defect_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no number where a number belongs is somebody's defect, and fails his message alone."""
+    odd = replace(ONE, parameters=replace(ONE.parameters, priority=2**64))
+    async with opened(tmp_path) as spool:
+        outcomes = await accept_together(spool, (ONE, b"1"), (odd, b"2"), (ONE, b"3"))
+        assert [isinstance(outcome, Entry) for outcome in outcomes] == [True, False, True]
+    assert "a defect in a job of the spool" in caplog.text
+
+
 async def test_beside_other_work(tmp_path: Path) -> None:
     """Messages that share their transaction with other work are one statement of it; a bad one fails alone."""
     disk = Disk()
