@@ -148,6 +148,7 @@ def in_one_statement(connection: sqlite3.Connection, jobs: Sequence[Job]) -> Seq
 
 
 def in_transaction(connection: sqlite3.Connection, jobs: Sequence[Job]) -> Sequence[Outcome]:
+    """Do all jobs in one transaction, each with an outcome of its own; what is raised has failed them all."""
     reads_only = all(job.rank is Rank.READ for job in jobs)
     connection.execute("BEGIN" if reads_only else "BEGIN IMMEDIATE")
     batches: dict[Job | _Together, list[Job]] = {}

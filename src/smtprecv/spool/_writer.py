@@ -1,9 +1,10 @@
 """Group commit: everything that touches the database passes through here, in groups.
 
 The theory. A COMMIT costs an fdatasync whatever it holds, so what waits is committed together. A job
-that finds nobody at work leads: it takes the write lock and everything that waits by then, runs it
-as one transaction in one hop to a thread, and wakes the others when COMMIT has returned; meanwhile the
-next group gathers, and its first job leads next. No task lives in the background, so nothing can be left over.
+that finds nobody at work leads: it lets those join who are about to wait, takes the write lock and everything that
+waits by then, runs it as one transaction (``_jobs``) in one hop to a thread, and wakes the others when COMMIT has
+returned; meanwhile the next group gathers, and its first job leads next. No task lives in the background, so nothing
+can be left over.
 
 Its one rule: a job's outcome is told only behind its COMMIT. When the transaction as a whole fails, its jobs are tried
 one by one, those that record outcomes first. What happens behind a COMMIT can fail nobody. Cancellation withdraws
@@ -67,7 +68,7 @@ class Writer:
         self._insisted: list[Job] = []
         self._is_led = False
         self._is_alone = True
-        """Whether the last job had a group for itself: then nobody else is waited for."""
+        """Whether the last group was a single job: then nobody else is waited for."""
         self._is_closed = False
         self._later: list[Step] = []
 
