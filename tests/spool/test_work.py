@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +19,8 @@ from smtprecv.spool import SpoolOptions, TransactionalSpool
 from smtprecv.spool._options import connect
 
 Authorizer: TypeAlias = Callable[[int, str | None, str | None, str | None, str | None], int]
+
+CONTEXT: ContextVar[int] = ContextVar("CONTEXT")
 
 HELD: list[sqlite3.Cursor] = []
 """What a function has kept."""
@@ -50,6 +53,20 @@ async def test_a_transaction_of_the_programs_is_durable(tmp_path: Path) -> None:
     async with house(tmp_path) as spool:
         assert await spool.transact(numbers) == [1]
         assert (await spool.entries(), await spool.verify()) == ([entry], [])
+
+
+async def test_a_function_sees_the_context_of_who_asked(tmp_path: Path) -> None:
+    """Also where it shares a transaction with another's."""
+    seen: dict[int, int] = {}
+
+    async def ask(number: int) -> None:
+        CONTEXT.set(number)
+        await spool.transact(lambda _: seen.__setitem__(number, CONTEXT.get()))
+
+    async with house(tmp_path) as spool, trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(ask, number)
+    assert seen == {number: number for number in range(5)}
 
 
 async def test_readers_see_what_is_committed(tmp_path: Path) -> None:

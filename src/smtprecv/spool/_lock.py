@@ -45,13 +45,22 @@ class WriteLock:
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[None, None]:
-        """Hold the lock for the block; SpoolError if it was not to be had in time. Waiting can be cancelled."""
-        async with self._turn:
+        """Hold the lock for the block; SpoolError if it was not to be had in time.
+
+        Waiting can be cancelled; where there is nothing to wait for, it is no checkpoint.
+        """
+        try:
+            self._turn.acquire_nowait()  # where nobody has it, waiting would take a turn of the event loop
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
             await self._take()
             try:
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
 
     async def _take(self) -> None:
         began = trio.current_time()

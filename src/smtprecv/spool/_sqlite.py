@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -230,8 +231,11 @@ class SqliteSpool:
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function of the program's in a transaction, and give what it returns."""
+        context = copy_context()  # its own, whoever leads its group
         try:
-            return await self._writer.run(Rank.ACCEPT, lambda job: run_work(job.connection, work))
+            return await self._writer.run(
+                Rank.ACCEPT, lambda job: run_work(job.connection, lambda connection: context.run(work, connection))
+            )
         except WorkFailed as failed:
             error = failed.error
         raise error

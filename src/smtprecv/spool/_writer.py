@@ -68,7 +68,7 @@ class Writer:
         self._insisted: list[Job] = []
         self._is_led = False
         self._is_alone = True
-        """Whether the last group was a single job: then nobody else is waited for."""
+        """Whether the last group was a single job: then one turn is waited for others, and no more."""
         self._is_closed = False
         self._later: list[Step] = []
 
@@ -162,6 +162,7 @@ class Writer:
     async def _gather(self) -> None:
         """Let those join who are about to commit as well: the larger the group, the less each pays."""
         if self._is_alone:
+            await trio.lowlevel.checkpoint()  # for those of this very moment
             return
         calm = 0
         for _ in range(_GATHERING_TURNS):
@@ -187,11 +188,11 @@ class Writer:
             for job in group:
                 job.failure = as_spool_error(error)
             return
-        if not self._is_done_together(jobs):
+        if not self._is_done_together(connection, jobs):
             self._checkpoint()  # perhaps it makes room
             if len(jobs) > 1:
                 for job in sorted(jobs, key=lambda job: job.rank):
-                    self._is_done_together([job])
+                    self._do_alone(job)
 
     def _admitted(self, connection: sqlite3.Connection, group: Sequence[Job]) -> Sequence[Job]:
         """Refuse new messages while there is no room beside the reserve; let all else pass."""
@@ -201,10 +202,15 @@ class Writer:
             job.failure = SpoolFull("no room for another message")
         return [job for job in group if job.rank is not Rank.ACCEPT]
 
-    def _is_done_together(self, jobs: Sequence[Job]) -> bool:
+    def _do_alone(self, job: Job) -> None:
+        try:
+            self._is_done_together(self._connected(), [job])
+        except FAILURES as error:
+            job.failure = as_spool_error(error)
+
+    def _is_done_together(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> bool:
         """Run the jobs as one transaction; False if it failed as a whole, and all of them with it."""
         try:
-            connection = self._connected()
             outcomes = in_one_statement(connection, jobs) or in_transaction(connection, jobs)
         except FAILURES as error:
             for job in jobs:
