@@ -19,7 +19,10 @@ _SLACK: Final = 0.01
 
 @final
 class Patience:
-    """Moves the deadline of the one scope around a session; ``clock`` gives the time in seconds, as the scope's."""
+    """Moves the deadline of the one scope around a session; ``clock`` gives the time in seconds, as the scope's.
+
+    By default that is Trio's own, without the two calls around it of which ``trio.current_time`` consists.
+    """
 
     __slots__ = (
         "_clock",
@@ -32,8 +35,9 @@ class Patience:
         "_slack",
     )
 
-    def __init__(self, limits: Limits, scope: trio.CancelScope, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, limits: Limits, scope: trio.CancelScope, clock: Callable[[], float] | None = None) -> None:
         """Begin a session now, and its first request with it."""
+        clock = clock or trio.lowlevel.current_clock().current_time
         self._idle_timeout: Final = limits.idle_timeout
         self._min_data_rate: Final = limits.min_data_rate
         self._slack: Final = limits.idle_timeout * _SLACK
