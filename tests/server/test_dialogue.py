@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -264,6 +265,34 @@ async def test_a_stream_that_closes_only_whole_is_closed_after_the_farewell() ->
 
         assert (await peer.reply()).startswith("421 ")
         assert await peer.hear() == ""
+
+
+async def test_more_is_read_at_once_from_who_sends_much() -> None:
+    """Who sends commands is not given the room for it."""
+    sizes: list[int | None] = []
+
+    class Watched(OneWay):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            sizes.append(max_bytes)
+            return await super().receive_some(max_bytes)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        config = replace(CONFIG, max_message_size=1_000_000)
+        nursery.start_soon(talk(Watched(ours), CLIENT, config, Hooks(None), Memory(), Limits()).run)
+        peer = Peer(theirs)
+        await peer.reply()
+        await peer.open_transaction()
+        await peer.ask("DATA")
+        small = sizes[-1]
+        assert set(sizes) == {small}
+        await theirs.send_all(b"x\r\n" * 60_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert max(size or 0 for size in sizes) == 4 * (small or 0)
+        assert (await peer.ask(".")).startswith("250 ")
+        await peer.ask("NOOP")
+        assert sizes[-1] == small
+        await peer.ask("QUIT")
 
 
 # What goes wrong on our side is 4yz.

@@ -60,6 +60,9 @@ from smtprecv.server._transport import SocketTransport, close_at_once
 _log: Final = logging.getLogger("smtprecv.server")
 
 _READ_SIZE: Final = 65536
+"""Octets that are read at once; ..."""
+_LARGE_READ_SIZE: Final = 4 * _READ_SIZE
+"""... from a client who sent as many the last time."""
 _FLUSH_SIZE: Final = 2048
 """Octets of replies that may wait for the end of a pipelined group. To send is also to let others run."""
 _FLUSH_TIME: Final = 5.0
@@ -102,6 +105,7 @@ class Dialogue:
         self._scope = trio.CancelScope()
         self._patience = Patience(service.limits, self._scope)
         self._farewell = _IDLE
+        self._read_size = _READ_SIZE
         self._unsent = b""
         self._tells_of_commit = False
         self._has_accepted = False
@@ -267,8 +271,9 @@ class Dialogue:
         if self._unsent:
             await self._flush()
         self._is_idle = True
-        octets = await self._stream.receive_some(_READ_SIZE)
+        octets = await self._stream.receive_some(self._read_size)
         self._is_idle = False
+        self._read_size = _READ_SIZE if len(octets) < _READ_SIZE else _LARGE_READ_SIZE
         self._flushed_at = self._patience.received(len(octets))
         self._connection.receive_data(bytes(octets))
 
