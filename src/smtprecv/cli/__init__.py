@@ -107,8 +107,10 @@ def _complete_standard_streams() -> None:
 def _configure_output(level: int, handler: logging.Handler) -> None:
     """Log by this handler; let no character that the terminal lacks end the command."""
     logging.basicConfig(level=level, handlers=[handler])
-    # No form of ours tells these, and each record would look them up.
+    # No form of ours tells these, and each record would look them up. The last is who calls: a walk up the stack, which
+    # the manual of logging ("Optimization") says to leave out by this name, and types don't know.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    setattr(logging, "_srcfile", None)  # noqa: B010
     # Ten times a second, for as long as there are no file descriptors left.
     logging.getLogger("smtprecv.server.accept").addFilter(Sparing(_SPARING_TIME))
     for stream in (sys.stdout, sys.stderr):
