@@ -14,6 +14,7 @@ import trio
 from smtprecv.cli._arguments import Options
 from smtprecv.cli._ends import Ends, ends_for
 from smtprecv.cli._listening import Listening, close_listeners, open_listeners
+from smtprecv.cli._memory import keep_one_arena
 from smtprecv.cli._receiver import prepare_server, refuse_contradictions
 from smtprecv.cli._stdio import standard_stream
 from smtprecv.cli._worker import Worker
@@ -36,6 +37,7 @@ async def serve(options: Options) -> int:
     ConfigError for arguments that do not go together; SpoolError for a queue that cannot be used;
     OSError for an address that cannot be listened on.
     """
+    keep_one_arena()
     plan = make_plan(options)
     stream = standard_stream() if options.stdio else None
     with ends_for(options.worker) as ends:
