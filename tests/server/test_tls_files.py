@@ -48,6 +48,22 @@ def serial(octets: bytes) -> str:
     return text if len(text) % 2 == 0 else f"0{text}"
 
 
+async def test_a_connection_that_breaks_off_is_not_one_that_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the build of Python makes of it by itself."""
+    make = ssl.create_default_context
+
+    def ignoring(purpose: ssl.Purpose, cafile: str | None) -> ssl.SSLContext:
+        context = make(purpose, cafile=cafile)
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", ignoring)
+    context = await TlsFiles(*write(tmp_path)).context()
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+
+
 async def test_a_new_certificate_is_used_without_a_restart(
     tmp_path: Path, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -96,6 +96,8 @@ class TlsFiles:
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self._client_ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Some builds of Python take a connection that breaks off for one that was closed (RFC 8446 section 6.1).
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         # A key that wants a password would ask for it at the terminal, in the middle of serving.
         context.load_cert_chain(self._certificate, self._key, password=_no_password)
         if self._client_ca is not None:
