@@ -13,7 +13,6 @@ import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +45,7 @@ from smtprecv.spool._spool import Change, Claim, FreshMail, Recorder
 from smtprecv.spool._thread import RunInThread
 from smtprecv.spool._tried import Tried
 from smtprecv.spool._verify import verify
-from smtprecv.spool._work import WorkFailed, run_commits, run_work
+from smtprecv.spool._work import WorkFailed, as_job, run_commits
 from smtprecv.spool._writer import Writer
 
 T = TypeVar("T")
@@ -231,11 +230,8 @@ class SqliteSpool:
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function of the program's in a transaction, and give what it returns."""
-        context = copy_context()  # its own, whoever leads its group
         try:
-            return await self._writer.run(
-                Rank.ACCEPT, lambda job: run_work(job.connection, lambda connection: context.run(work, connection))
-            )
+            return await self._writer.run(Rank.ACCEPT, as_job(work))
         except WorkFailed as failed:
             error = failed.error
         raise error

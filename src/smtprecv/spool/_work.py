@@ -13,10 +13,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from typing import Final, TypeVar, final
 
 from smtprecv.errors import CommitFailed, SpoolError
 from smtprecv.message import Commit
+from smtprecv.spool._jobs import Transaction
 
 T = TypeVar("T")
 
@@ -53,6 +55,12 @@ class WorkFailed(SpoolError):
         super().__init__(error)
         self.error = error
         self.is_lost = is_lost
+
+
+def as_job(work: Callable[[sqlite3.Connection], T]) -> Callable[[Transaction], T]:
+    """Give a function as a job, which runs it in the context of who calls this, whoever leads its group."""
+    context = copy_context()
+    return lambda transaction: run_work(transaction.connection, lambda connection: context.run(work, connection))
 
 
 def run_work(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
