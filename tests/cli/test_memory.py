@@ -15,7 +15,7 @@ from smtprecv.cli import main
 from smtprecv.cli._memory import keep_one_arena
 
 _MANY_THREADS = """
-import ctypes, io, re, threading
+import ctypes, threading
 from smtprecv.cli._memory import keep_one_arena
 
 {before}
