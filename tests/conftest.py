@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import sys
 from ipaddress import ip_address
 
@@ -66,3 +67,7 @@ def _loopback_only(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_loopback_only)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it starts in the background ignore Control-C, and every child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
