@@ -7,7 +7,7 @@ its VFS (``vfs``). Its one rule: it misses nothing, which ``Disk.differences`` c
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -42,7 +42,8 @@ class Recorder:
     @contextmanager
     def recording_os(self) -> Generator[None, None, None]:
         """Write down what Python does to files while the block lasts."""
-        real_open, real_close, real_write, real_fsync = os.open, os.close, os.write, os.fsync
+        real_open, real_close, real_fsync = os.open, os.close, os.fsync
+        real_write, real_writev = os.write, os.writev
         real_mkdir, real_unlink, real_link = os.mkdir, os.unlink, os.link
 
         def open_file(path: _PathLike, flags: int, mode: int = 0o777) -> int:
@@ -56,7 +57,12 @@ class Recorder:
             real_close(fd)
 
         def write(fd: int, octets: bytes) -> int:
-            size = real_write(fd, octets)
+            return appended(fd, real_write(fd, octets), octets)
+
+        def writev(fd: int, pieces: Sequence[bytes]) -> int:
+            return appended(fd, real_writev(fd, pieces), b"".join(pieces))
+
+        def appended(fd: int, size: int, octets: bytes) -> int:
             if fd in self._open:
                 # Whatever writes here appends.
                 self.trace.append(Write(self._open[fd], os.fstat(fd).st_size - size, bytes(octets[:size])))
@@ -79,8 +85,10 @@ class Recorder:
             real_link(source, path)
             self.opened(os.fspath(path), self.opened(os.fspath(source)))
 
-        with patch.multiple(
-            os, open=open_file, close=close, write=write, fsync=fsync, mkdir=mkdir, unlink=unlink, link=link
+        with (
+            patch.multiple(os, open=open_file, close=close, fsync=fsync),
+            patch.multiple(os, write=write, writev=writev),
+            patch.multiple(os, mkdir=mkdir, unlink=unlink, link=link),
         ):
             yield
 

@@ -114,7 +114,7 @@ def test_all_that_is_done_is_recorded(tmp_path: Path) -> None:
         (place / "folder").mkdir()
         fd = os.open(place / "folder" / "a", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(fd, b"some")
-        os.write(fd, b"thing")
+        os.writev(fd, [b"thi", b"ng"])
         os.close(fd)
         os.link(place / "folder" / "a", place / "folder" / "b")
         (place / "folder" / "a").unlink()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,6 +87,30 @@ async def test_large_bodies_stream_to_a_file(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o400
     await body.discard()
     assert names(tmp_path) == []
+
+
+async def test_many_pieces_and_writes_that_fall_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a client cuts its octets, and however few of them the disk takes at once, none is lost."""
+    octets = bytes(number % 251 for number in range(600_000))
+    write, writev = os.write, os.writev
+    taken: list[int] = []
+
+    def fall_short(fd: int, pieces: Sequence[bytes]) -> int:
+        taken.append(len(pieces))
+        return write(fd, pieces[0][: len(pieces[0]) // 2 + 1])
+
+    for size, most in ((100, 1), (1000, 263)):
+        for short in (writev, fall_short):
+            monkeypatch.setattr("os.writev", short)
+            monkeypatch.setattr("os.write", lambda fd, rest: write(fd, rest[:50_000]))
+            body = ArrivingBody(folder(tmp_path, Hops()), ID, 200_000)
+            for start in range(0, len(octets), size):
+                await body.write(octets[start : start + size])
+            await body.finish()
+            assert (tmp_path / f"owner.{ID}").read_bytes() == octets
+            await body.discard()
+        assert max(taken) == most
+        taken.clear()
 
 
 async def test_a_body_is_finished_once(tmp_path: Path) -> None:

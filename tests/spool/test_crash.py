@@ -150,6 +150,7 @@ POINTS = [
     *(("ftruncate", number) for number in (1, 2)),
     ("openat", 150),
     ("write", 5),
+    *(("writev", number) for number in (1, 2)),
 ]
 
 

@@ -1,10 +1,12 @@
-"""The one thread of the writer: work in turn, what comes of it, and its end."""
+"""The threads of a spool: how many there are, what comes of work, and their end."""
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,22 +15,31 @@ import trio.testing
 
 from smtprecv.errors import SpoolError
 from smtprecv.spool import open_spool
-from smtprecv.spool._thread import OneThread
+from smtprecv.spool._thread import Threads
 
 
 @asynccontextmanager
-async def one_thread() -> AsyncGenerator[OneThread, None]:
-    """Have a thread, and have it ended."""
-    thread = OneThread()
+async def threads(limit: int) -> AsyncGenerator[Threads, None]:
+    """Have threads, and have them ended."""
+    these = Threads(limit)
     try:
-        yield thread
+        yield these
     finally:
-        thread.close()
+        these.close()
 
 
-def threads() -> list[threading.Thread]:
-    """Give the threads of this kind that there are."""
-    return [thread for thread in threading.enumerate() if thread.name == "smtprecv spool"]
+@asynccontextmanager
+async def all_ended() -> AsyncGenerator[Callable[[], int], None]:
+    """Give how many threads of this kind have begun in the block; when it is over they must end."""
+    before = {*threading.enumerate()}
+
+    def mine() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == "smtprecv spool" and each not in before]
+
+    yield lambda: len(mine())
+    for each in mine():
+        await trio.to_thread.run_sync(each.join, 10)
+        assert not each.is_alive()
 
 
 async def test_work_is_done_in_turn_in_one_thread() -> None:
@@ -43,7 +54,7 @@ async def test_work_is_done_in_turn_in_one_thread() -> None:
     async def ask(number: int) -> None:
         results[number] = await thread(lambda: work(number))
 
-    async with one_thread() as thread:
+    async with threads(1) as thread:
         async with trio.open_nursery() as nursery:
             for number in range(10):
                 nursery.start_soon(ask, number)
@@ -58,7 +69,7 @@ async def test_what_work_raises_is_raised_and_the_thread_goes_on() -> None:
     def work() -> None:
         raise SystemExit(7)
 
-    async with one_thread() as thread:
+    async with threads(1) as thread:
         with pytest.raises(SystemExit, match="7"):
             await thread(work)
         assert await thread(lambda: "next") == "next"
@@ -76,7 +87,7 @@ async def test_cancellation_waits_for_what_has_begun_and_prevents_what_has_not()
     async def ask() -> None:
         await thread(work)
 
-    async with one_thread() as thread:
+    async with threads(1) as thread:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
@@ -90,25 +101,75 @@ async def test_cancellation_waits_for_what_has_begun_and_prevents_what_has_not()
         assert await thread(lambda: done) == ["begun before"]
 
 
+async def test_as_many_at_a_time_as_are_allowed() -> None:
+    """Work is done side by side up to the limit; what waits for a free thread can be cancelled."""
+    side_by_side = threading.Barrier(2, timeout=10)
+    may_end = threading.Event()
+    done: list[str] = []
+
+    def long() -> None:
+        side_by_side.wait()
+        may_end.wait(10)
+        done.append("long")
+
+    async with all_ended() as begun, threads(2) as both:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(both, long)
+            nursery.start_soon(both, long)
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as impatient:
+                impatient.start_soon(both, lambda: done.append("never"))
+                await trio.testing.wait_all_tasks_blocked()
+                impatient.cancel_scope.cancel()
+            nursery.start_soon(both, lambda: done.append("last"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert (done, begun()) == ([], 2)
+            may_end.set()
+        assert (sorted(done), done[0]) == (["last", "long", "long"], "long")
+        assert begun() == 2
+
+
+async def test_no_more_threads_than_are_needed() -> None:
+    """Work that comes behind other work is done by the same thread."""
+    async with all_ended() as begun, threads(4) as four:
+        for _ in range(20):
+            await four(lambda: None)
+        assert begun() == 1
+
+
 async def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is a SpoolError, and the next work tries again."""
+    """That is a SpoolError, and the next work tries again; where there are some, they do the work in turn."""
 
     def refuse(_: threading.Thread) -> None:
         msg = "can't start new thread"
         raise RuntimeError(msg)
 
-    async with one_thread() as thread:
+    done: list[int] = []
+    async with all_ended() as begun, threads(2) as both:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(SpoolError, match="can't start new thread"):
-                await thread(lambda: None)
-        assert await thread(lambda: 1) == 1
+                await both(lambda: None)
+        assert await both(lambda: 1) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(both, partial(done.append, number))
+        assert (sorted(done), begun()) == ([*range(5)], 1)
 
 
-async def test_a_spool_has_its_thread_while_it_is_open(tmp_path: Path) -> None:
-    """Closing it ends the thread."""
-    before = threads()
-    async with open_spool(tmp_path):
-        [mine] = [thread for thread in threads() if thread not in before]
-    await trio.to_thread.run_sync(mine.join, 10)
-    assert not mine.is_alive()
+async def test_threads_end_when_nobody_has_them() -> None:
+    """What has no block of its own need not be closed."""
+    async with all_ended() as begun:
+        both = Threads(2)
+        assert await both(lambda: 2) == 2
+        assert begun() == 1
+        del both
+        gc.collect()
+
+
+async def test_a_spool_has_its_threads_while_it_is_open(tmp_path: Path) -> None:
+    """Closing it ends them: one for the writer, one for files."""
+    async with all_ended() as begun, open_spool(tmp_path):
+        assert begun() == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,8 @@ _log: Final = logging.getLogger("smtprecv.spool")
 
 PIECE_SIZE: Final = 256 * 1024
 """Octets written to or read from a file in one hop to a thread."""
+_MOST_PIECES: Final = 1024
+"""How many octet strings one system call writes (IOV_MAX)."""
 
 
 @final
@@ -71,7 +73,7 @@ class BodyFolder:
         """Give a path for one more file with a message's octets, which is litter if it stays."""
         return self.path / f"{self.file_name(queue_id)}.{next(self._link_numbers)}"
 
-    def append(self, name: str, octets: bytes, *, is_new: bool) -> None:
+    def append(self, name: str, pieces: Sequence[bytes], *, is_new: bool) -> None:
         """Write octets at the end of a file; in the thread. SpoolFull if there is no room beside the reserve."""
         if not self._has_room():
             msg = "no room for another message"
@@ -79,12 +81,13 @@ class BodyFolder:
         path, flags = self.path / name, os.O_WRONLY | os.O_APPEND
         fd = new_file(path, flags) if is_new else os.open(path, flags | os.O_CLOEXEC)
         try:
-            _write_all(fd, octets)
+            _write_all(fd, pieces)
         finally:
             os.close(fd)
 
-    def seal(self, name: str) -> None:
-        """Make a file read-only and durable, and its name too; in the thread."""
+    def append_last(self, name: str, pieces: Sequence[bytes], *, is_new: bool) -> None:
+        """Write octets as ``append`` does, and make the file read-only and durable, and its name too; in the thread."""
+        self.append(name, pieces, is_new=is_new)
         path = self.path / name
         path.chmod(0o400)
         sync(path)
@@ -167,14 +170,13 @@ class ArrivingBody:
             await self._folder.discard(self._name)
 
     async def _seal(self) -> BodyFile:
-        await self._flush()
-        await self._run(partial(self._folder.seal, self._name))
+        await self._flush(is_last=True)
         return BodyFile(self._name)
 
-    async def _flush(self) -> None:
-        octets = b"".join(self._pieces)
+    async def _flush(self, *, is_last: bool = False) -> None:
+        append = self._folder.append_last if is_last else self._folder.append
         is_new, self._has_file = not self._has_file, True
-        await self._run(partial(self._folder.append, self._name, octets, is_new=is_new))
+        await self._run(partial(append, self._name, self._pieces, is_new=is_new))
         self._limit = PIECE_SIZE - 1
         self._pieces.clear()
         self._pieces_size = 0
@@ -242,7 +244,7 @@ class StoredMessage:
             return
         fd = new_file(path, os.O_WRONLY, 0o400)
         try:
-            _write_all(fd, self._body)
+            _write_all(fd, [self._body])
         finally:
             os.close(fd)
 
@@ -255,10 +257,14 @@ class StoredMessage:
             return b"".join([piece async for piece in pieces])
 
 
-def _write_all(fd: int, octets: bytes) -> None:
-    rest = memoryview(octets)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
+    if not 0 < len(pieces) <= _MOST_PIECES:
+        pieces = [b"".join(pieces)]
+    written = os.writev(fd, pieces)  # as they came: to put a large body together first would copy all of it
+    if written < sum(map(len, pieces)):
+        rest = memoryview(b"".join(pieces))[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
 
 
 def _read_at(path: Path, start: int, size: int) -> bytes:

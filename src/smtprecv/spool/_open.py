@@ -21,7 +21,7 @@ from smtprecv.spool._lock import WriteLock
 from smtprecv.spool._options import SpoolOptions
 from smtprecv.spool._owner import Owner
 from smtprecv.spool._sqlite import SqliteSpool
-from smtprecv.spool._thread import Begun, OneThread, RunInThread, Threads
+from smtprecv.spool._thread import Begun, RunInThread, Threads
 from smtprecv.spool._transactional import TransactionalSpool
 
 _BODY_THREADS: Final = 8
@@ -46,9 +46,9 @@ async def open_spool(
     """
     options = options or SpoolOptions()
     folder = Folder(Path(path), options.database)
-    for_files = Begun(run_in_thread or Threads(_BODY_THREADS))
-    own_thread = OneThread()
-    for_writer = own_thread if run_in_thread is None else Begun(run_in_thread)
+    file_threads, writer_thread = Threads(_BODY_THREADS), Threads(1)
+    for_files = file_threads if run_in_thread is None else Begun(run_in_thread)
+    for_writer = writer_thread if run_in_thread is None else Begun(run_in_thread)
     with as_unusable(folder.path):
         if folder.is_guest:
             demand_sound(options.sqlite_version)
@@ -67,7 +67,8 @@ async def open_spool(
             with trio.CancelScope(shield=True):
                 await spool.close()
     finally:
-        own_thread.close()
+        file_threads.close()
+        writer_thread.close()
         lock.close()
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -27,33 +28,34 @@ class RunInThread(Protocol):
 
 @final
 class Threads:
-    """Runs work in at most ``limit`` threads, which nobody else uses up."""
+    """Runs work in at most ``limit`` threads of its own, which it keeps: a hop to one of Trio's takes more time.
+
+    A thread begins where there is work that no other is free for. All end with ``close``, or when nobody refers to this
+    any more, or with the program.
+    """
 
     def __init__(self, limit: int) -> None:
         """Start no thread yet."""
-        self._limiter = trio.CapacityLimiter(limit)
-
-    async def __call__(self, work: Callable[[], T], /) -> T:
-        """Run ``work`` in a thread; cancellation is heeded only before it begins."""
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
-
-
-@final
-class OneThread:
-    """Runs work in one thread of its own, which it keeps. A hop to one of Trio's, which serve anybody, takes more time.
-
-    The thread begins with the first work, and ends with ``close`` or with the program.
-    """
-
-    def __init__(self) -> None:
-        """Start no thread yet."""
+        self._limit = limit
+        self._free = trio.Semaphore(limit)
+        self._begun = 0
         self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._has_begun = False
+        self._finalizer = weakref.finalize(self, self._errands.put, None)
 
     async def __call__(self, work: Callable[[], T], /) -> T:
-        """Run ``work`` behind what came before; cancellation is heeded only now. SpoolError: no thread is to be had."""
+        """Run ``work``; cancellation is heeded only before it begins. SpoolError: not one thread is to be had."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._begin()
+        try:
+            self._free.acquire_nowait()  # where one is free, waiting would take a turn of the event loop
+        except trio.WouldBlock:
+            await self._free.acquire()
+        try:
+            self._begin()
+            return await self._run(work)
+        finally:
+            self._free.release()
+
+    async def _run(self, work: Callable[[], T]) -> T:
         task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
         results: list[T] = []
         errors: list[BaseException] = []
@@ -73,22 +75,25 @@ class OneThread:
         return results[0]
 
     def close(self) -> None:
-        """Let the thread end behind what it was given; nothing more may come."""
-        if self._has_begun:
-            self._errands.put(None)
+        """Let the threads end; nothing more may come."""
+        self._finalizer()
 
     def _begin(self) -> None:
-        if not self._has_begun:
+        """See to it that there is a thread for each work that is under way."""
+        if self._begun < self._limit - self._free.value:
             try:
-                Thread(target=self._run, name="smtprecv spool", daemon=True).start()
+                Thread(target=_run_all, args=(self._errands,), name="smtprecv spool", daemon=True).start()
+                self._begun += 1
             except RuntimeError as error:
-                raise SpoolError(str(error)) from error
-            self._has_begun = True
+                if not self._begun:  # those that there are do it in turn
+                    raise SpoolError(str(error)) from error
 
-    def _run(self) -> None:
-        while (errand := self._errands.get()) is not None:
-            errand()
-            del errand  # and what it holds, before waiting for the next
+
+def _run_all(errands: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (errand := errands.get()) is not None:
+        errand()
+        del errand  # and what it holds, before waiting for the next
+    errands.put(None)  # for the next thread
 
 
 @final
