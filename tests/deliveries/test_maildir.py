@@ -253,6 +253,19 @@ async def test_few_hops(tmp_path: Path) -> None:
     assert hops.count == 3
 
 
+async def test_control_c_waits(tmp_path: Path) -> None:
+    """It does not take a delivery away whose group will wake it."""
+    is_protected: list[bool] = []
+
+    async def run(work: Callable[[], T], /) -> T:
+        is_protected.append(trio.lowlevel.currently_ki_protected())
+        await trio.lowlevel.checkpoint()
+        return work()
+
+    await Maildir(tmp_path, run_in_thread=run).deliver(attempt())
+    assert is_protected[-1]
+
+
 async def test_recipients_share_a_hop(tmp_path: Path) -> None:
     """The copies of one message are placed in one hop, as many as are 1 MiB together."""
     hops = Hops()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -157,6 +157,21 @@ async def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
                 for number in range(5):
                     nursery.start_soon(both, partial(done.append, number))
         assert (sorted(done), begun()) == ([*range(5)], 1)
+
+
+async def test_control_c_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not take a task away between work that is handed over and what comes of it."""
+    is_protected: list[bool] = []
+
+    def wait(abort: Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]) -> Awaitable[object]:
+        is_protected.append(trio.lowlevel.currently_ki_protected())
+        return wait_task_rescheduled(abort)
+
+    wait_task_rescheduled = trio.lowlevel.wait_task_rescheduled
+    async with threads(1) as thread:
+        monkeypatch.setattr(trio.lowlevel, "wait_task_rescheduled", wait)
+        await thread(lambda: None)
+    assert is_protected == [True]
 
 
 async def test_threads_end_when_nobody_has_them() -> None:

@@ -629,3 +629,11 @@ async def test_the_close_waits_for_the_group_under_way(tmp_path: Path) -> None:
         it.gate.opened.set()
     it.lock.close()
     assert outcomes == ["done", "SpoolError"]
+
+
+async def test_control_c_waits(tmp_path: Path) -> None:
+    """It does not take a task away whose group will wake it."""
+    is_protected: list[bool] = []
+    async with house(tmp_path) as it:
+        await it.writer.run(Rank.READ, lambda _: is_protected.append(trio.lowlevel.currently_ki_protected()))
+    assert is_protected == [True]

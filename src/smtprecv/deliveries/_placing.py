@@ -53,6 +53,8 @@ class Placing:
         self._is_gathering = False
         self._groups = 0
 
+    # Control-C in the middle would leave a job whose leader wakes a task that has gone on.
+    @trio.lowlevel.enable_ki_protection
     async def place(self, files: Sequence[MailFile]) -> Sequence[OSError | None]:
         """Place at most GROUP_SIZE files; give for each what kept it away, None for one whose name is on disk.
 

@@ -42,6 +42,8 @@ class Threads:
         self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._finalizer = weakref.finalize(self, self._errands.put, None)
 
+    # Control-C in the middle would leave a thread that wakes a task which has gone on.
+    @trio.lowlevel.enable_ki_protection
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Run ``work``; cancellation is heeded only before it begins. SpoolError: not one thread is to be had."""
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -115,6 +115,8 @@ class Writer:
             self._is_closed = True
             await self._run_in_thread(partial(self._end, last))
 
+    # Control-C in the middle would leave a job whose leader wakes a task that has gone on.
+    @trio.lowlevel.enable_ki_protection
     async def _do(self, job: Job) -> None:
         """Have a job done by a group, and raise its failure."""
         job.task = trio.lowlevel.current_task()
