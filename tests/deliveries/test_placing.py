@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ import trio
 import trio.testing
 
 from smtprecv.deliveries import _placing
-from smtprecv.deliveries._mailfile import MailFile, place_together
+from smtprecv.deliveries._mailfile import MailFile, place_together, prepare
 from smtprecv.deliveries._placing import Placing
 
 T = TypeVar("T")
@@ -177,6 +178,29 @@ async def test_cancelled_while_it_gathers(tmp_path: Path, monkeypatch: pytest.Mo
         jobs.scopes[name].cancel()
     assert jobs.scopes[name].cancelled_caught
     assert jobs.there() == sorted({"a", "b", "c"} - {name})
+
+
+def test_control_c_while_a_group_gathers(tmp_path: Path) -> None:
+    """The job of the main task, to which Control-C comes, is withdrawn, and the next one is done."""
+    prepare(tmp_path, tmp_path)
+    gate = Gate()
+    gate.open()
+    placing = Placing(gate)
+
+    @trio.lowlevel.enable_ki_protection
+    async def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupt)
+            await placing.place([MailFile(str(tmp_path), "first")])
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        trio.run(main)
+    assert raised.group_contains(KeyboardInterrupt)
+    assert trio.run(placing.place, [MailFile(str(tmp_path), "second")]) == [None]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["second"]
 
 
 async def test_cancelled_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

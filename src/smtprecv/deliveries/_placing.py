@@ -105,14 +105,13 @@ class Placing:
             count = bisect_right(list(accumulate(len(job.files) for job in self._waiting)), GROUP_SIZE)
             group = self._waiting[:count]
             self._groups += 1
-        except trio.Cancelled:
-            self._waiting.remove(own)
-            raise
         finally:
             self._is_gathering = False
             del self._waiting[: len(group)]
             for job in group:
                 job.has_begun = True
+            if not own.has_begun:  # a cancellation, or Control-C
+                self._waiting.remove(own)
             self._call_leader()
         return group
 

@@ -46,9 +46,8 @@ async def open_spool(
     """
     options = options or SpoolOptions()
     folder = Folder(Path(path), options.database)
-    file_threads, writer_thread = Threads(_BODY_THREADS), Threads(1)
-    for_files = file_threads if run_in_thread is None else Begun(run_in_thread)
-    for_writer = writer_thread if run_in_thread is None else Begun(run_in_thread)
+    for_files = Threads(_BODY_THREADS) if run_in_thread is None else Begun(run_in_thread)
+    for_writer = Threads(1) if run_in_thread is None else Begun(run_in_thread)
     with as_unusable(folder.path):
         if folder.is_guest:
             demand_sound(options.sqlite_version)
@@ -67,8 +66,6 @@ async def open_spool(
             with trio.CancelScope(shield=True):
                 await spool.close()
     finally:
-        file_threads.close()
-        writer_thread.close()
         lock.close()
 
 

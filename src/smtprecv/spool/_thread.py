@@ -22,7 +22,10 @@ class RunInThread(Protocol):
     """Runs work that blocks: in a thread, or in tests on the spot."""
 
     async def __call__(self, work: Callable[[], T], /) -> T:
-        """Run ``work`` and give what it returns or raises. Once begun it is not abandoned."""
+        """Run ``work`` and give what it returns or raises. Once begun it is not abandoned.
+
+        Called under Trio's protection from Control-C.
+        """
         ...
 
 
@@ -30,8 +33,7 @@ class RunInThread(Protocol):
 class Threads:
     """Runs work in at most ``limit`` threads of its own, which it keeps: a hop to one of Trio's takes more time.
 
-    A thread begins where there is work that no other is free for. All end with ``close``, or when nobody refers to this
-    any more, or with the program.
+    A thread begins where there is work that no other is free for. All end when nobody refers to this any more.
     """
 
     def __init__(self, limit: int) -> None:
@@ -40,7 +42,7 @@ class Threads:
         self._free = trio.Semaphore(limit)
         self._begun = 0
         self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._finalizer = weakref.finalize(self, self._errands.put, None)
+        weakref.finalize(self, self._errands.put, None)
 
     # Control-C in the middle would leave a thread that wakes a task which has gone on.
     @trio.lowlevel.enable_ki_protection
@@ -75,10 +77,6 @@ class Threads:
         if errors:
             raise errors.pop()
         return results[0]
-
-    def close(self) -> None:
-        """Let the threads end; nothing more may come."""
-        self._finalizer()
 
     def _begin(self) -> None:
         """See to it that there is a thread for each work that is under way."""
