@@ -24,7 +24,7 @@ class RunInThread(Protocol):
     async def __call__(self, work: Callable[[], T], /) -> T:
         """Run ``work`` and give what it returns or raises. Once begun it is not abandoned.
 
-        Called under Trio's protection from Control-C.
+        May be called under Trio's protection from Control-C.
         """
         ...
 
